@@ -1,0 +1,1 @@
+"""whook.chassis."""
