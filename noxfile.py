@@ -1,0 +1,94 @@
+"""The project's checks, one session each: `nox` runs lint, types, docs and tests; `nox -s bench` measures.
+
+`nox --no-venv` runs a session in the environment that is already active and installs nothing: that is how
+`.ci/run` uses it. Everything else installs with constraints.txt, so that a check means the same everywhere.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import nox
+
+PYTHONS = ("3.11", "3.12", "3.13")
+CHECKED = ("src", "tests", "bench", "tools", "noxfile.py")
+
+nox.needs_version = ">=2025.2.9"
+nox.options.sessions = ["lint", "types", "docs", "tests"]
+nox.options.reuse_existing_virtualenvs = True
+
+
+def install(session: nox.Session, extras: str) -> None:
+    """Install whook in place with its extras, unless the session runs in the caller's own environment."""
+    if session.venv_backend != "none":
+        session.install("-c", "constraints.txt", "-e", f".[{extras}]")
+
+
+def interpreter(version: str) -> str | None:
+    """Path of a Python of this version that really starts, or None.
+
+    A pyenv shim stands on the path for every version but starts only the active ones, so pyenv's own folder
+    is asked as well.
+    """
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    found = [
+        shutil.which(f"python{version}"),
+        *map(str, pyenv.glob(f"versions/{version}.*/bin/python{version}")),
+    ]
+    for candidate in filter(None, found):
+        if subprocess.run([candidate, "-c", ""], capture_output=True, check=False).returncode == 0:
+            return candidate
+    return None
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style, formatting, Trio's rules and the import contracts."""
+    install(session, "lint")
+    session.run("ruff", "check", *CHECKED)
+    session.run("ruff", "format", "--check", *CHECKED)
+    session.run("flake8-async", "--enable=ASYNC1,ASYNC9", *CHECKED)
+    session.run("lint-imports")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check types with two checkers that find different things."""
+    install(session, "test,lint")
+    session.run("mypy")
+    session.run("mypy", "--no-strict", "tests/support", "bench", "tools")
+    session.run("pyright")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Every link and anchor of the documentation leads somewhere."""
+    session.run("python", "tools/check_docs.py")
+
+
+@nox.session
+@nox.parametrize("version", PYTHONS)
+def tests(session: nox.Session, version: str) -> None:
+    """The test suite on one Python; skipped, and said so, where that Python is not installed."""
+    python = interpreter(version)
+    if python is None:
+        session.skip(f"Python {version} is not installed here")
+    environment = Path(session.create_tmp()) / f"python{version}"
+    if not (environment / "bin" / "pytest").exists():
+        session.run(python, "-m", "venv", "--clear", str(environment), external=True)
+        session.run(
+            str(environment / "bin" / "python"),
+            *("-m", "pip", "install", "-q", "-c", "constraints.txt", "-e", ".[test,bench]"),
+            external=True,
+        )
+    session.run(str(environment / "bin" / "python"), "-m", "pytest", *session.posargs, external=True)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Measure this checkout: CPU per request and requests/s, beside references from the same run."""
+    install(session, "bench")
+    session.run("python", "-m", "bench", *(session.posargs or ["throughput"]))

@@ -1,0 +1,146 @@
+"""The real `whook` command as a child process: started on free ports, read line by line, always reaped.
+
+Its environment is empty of the developer's own settings: a home of its own, no WHOOK_ variables, no colour.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+from tests.support.deadlines import DEADLINE, Changing
+
+Event = dict[str, Any]
+
+
+class WhookProcess:
+    """One running `whook`; a context manager that kills what is still running and waits for it."""
+
+    def __init__(self, *args: str, home: Path, env: dict[str, str] | None = None) -> None:
+        self.args = args
+        self.events: list[Event] = []
+        self.output: list[str] = []
+        """Lines of standard output that were no JSON objects."""
+        self.errors: list[str] = []
+        self._changing = Changing()
+        self._open_pipes = 2
+        home.mkdir(parents=True, exist_ok=True)
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "whook_cli", *args],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd=home,
+            env=clean_environment(home) | (env or {}),
+            text=True,
+            encoding="utf-8",
+        )
+        assert self._process.stdout is not None
+        assert self._process.stderr is not None
+        self._readers = [
+            threading.Thread(target=self._read, args=(self._process.stdout, self._take_output), daemon=True),
+            threading.Thread(target=self._read, args=(self._process.stderr, self.errors.append), daemon=True),
+        ]
+        for reader in self._readers:
+            reader.start()
+
+    @property
+    def pid(self) -> int:
+        """The child's process id."""
+        return self._process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        """The exit status, or None while it runs."""
+        return self._process.poll()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.kill()
+        if exc is not None:
+            exc.add_note(self.story())
+
+    def kill(self) -> None:
+        """SIGKILL it if it runs, and reap it."""
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.wait(DEADLINE)
+        for reader in self._readers:
+            reader.join(DEADLINE)
+
+    def terminate(self) -> None:
+        """Send SIGTERM once."""
+        self._process.send_signal(signal.SIGTERM)
+
+    def stop(self, seconds: float = DEADLINE) -> int:
+        """Send SIGTERM and wait for the end; gives the exit status."""
+        self.terminate()
+        return self.wait(seconds)
+
+    def wait(self, seconds: float = DEADLINE) -> int:
+        """Wait until it has ended by itself; gives the exit status."""
+        try:
+            code = self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise TimeoutError(f"still running after {seconds} s\n{self.story()}") from None
+        for reader in self._readers:
+            reader.join(DEADLINE)
+        return code
+
+    def wait_event(self, kind: str, *, after: int = 0, seconds: float = DEADLINE, **values: object) -> Event:
+        """Wait for the first JSON line at or after index `after` with this `event` and these values."""
+
+        def look() -> Event | None:
+            for event in self.events[after:]:
+                if event.get("event") == kind and all(event.get(k) == v for k, v in values.items()):
+                    return event
+            if not self._open_pipes:
+                raise AssertionError(f"ended without {kind!r} {values}\n{self.story()}")
+            return None
+
+        try:
+            return self._changing.wait_for(look, f"event {kind!r} {values}", seconds)
+        except TimeoutError as exc:
+            exc.add_note(self.story())
+            raise
+
+    def story(self) -> str:
+        """Everything it said, for the report of a failed test."""
+        said = [json.dumps(event) for event in self.events[-40:]] + self.output[-40:] + self.errors[-60:]
+        return "\n".join([f"whook {' '.join(self.args)} -> {self.returncode}", *said])
+
+    def _take_output(self, line: str) -> None:
+        try:
+            event = json.loads(line)
+        except ValueError:
+            event = None
+        if isinstance(event, dict):
+            self.events.append(event)
+        else:
+            self.output.append(line)
+
+    def _read(self, pipe: IO[str], take: Callable[[str], None]) -> None:
+        with pipe:
+            for line in pipe:
+                with self._changing:
+                    take(line.rstrip("\n"))
+        with self._changing:
+            self._open_pipes -= 1
+
+
+def clean_environment(home: Path) -> dict[str, str]:
+    """Give an environment in which nothing of the developer's settings is left."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("WHOOK_", "XDG_", "PYTEST_"))}
+    return kept | {"HOME": str(home), "NO_COLOR": "1", "PYTHONUNBUFFERED": "1", "PYTHONWARNINGS": "default"}
