@@ -1,0 +1,47 @@
+"""Drain: the request to finish up, which is an event and not a cancellation.
+
+run_daemon owns the one of a process and begins it at the first signal; every service watches it. What is
+still running at its deadline is cancelled by whoever runs it. Nothing here cancels anything.
+"""
+
+from __future__ import annotations
+
+import math
+
+import trio
+
+DEFAULT_GRACE = 25.0
+"""Seconds from the beginning of a drain to its deadline: below the 30 s that most supervisors wait."""
+
+
+class Drain:
+    """Begins at most once and is never taken back.
+
+    ``grace`` is the time in seconds from its beginning to its deadline.
+    """
+
+    __slots__ = ("_event", "deadline", "grace", "reason")
+
+    def __init__(self, grace: float = DEFAULT_GRACE) -> None:
+        self.grace = grace
+        self.deadline = math.inf
+        """When to cancel what is left, in Trio's time; infinity until the drain has begun."""
+        self.reason = ""
+        self._event = trio.Event()
+
+    @property
+    def begun(self) -> bool:
+        """Whether to refuse new work."""
+        return self._event.is_set()
+
+    def begin(self, reason: str) -> None:
+        """Begin the drain. Later calls change nothing: the first reason and the first deadline stand."""
+        if self._event.is_set():
+            return
+        self.reason = reason
+        self.deadline = trio.current_time() + self.grace
+        self._event.set()
+
+    async def wait(self) -> None:
+        """Wait until the drain has begun."""
+        await self._event.wait()
