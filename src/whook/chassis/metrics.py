@@ -14,13 +14,13 @@ from importlib import metadata
 from typing import Literal
 
 import prometheus_client
-import structlog
 import trio
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from whook.chassis.drain import Drain
+from whook.chassis.logs import get_logger
 
 REGISTRY = prometheus_client.REGISTRY
 CONTENT_TYPE = prometheus_client.CONTENT_TYPE_LATEST
@@ -29,7 +29,7 @@ LAG_INTERVAL = 0.5
 """Seconds between two measurements of the event loop's lag."""
 LAG_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
-_log = structlog.get_logger("whook.metrics")
+_log = get_logger("whook.metrics")
 _declared: dict[str, Counter | Gauge | Histogram] = {}
 
 

@@ -16,11 +16,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal, NamedTuple
 
-import structlog
 import trio
 
 from whook.chassis import metrics
 from whook.chassis.drain import Drain
+from whook.chassis.logs import get_logger
 
 ACCEPT_TAIL = 0.05
 """Seconds for which a draining server still accepts: connections that the kernel has already completed
@@ -52,7 +52,7 @@ _ROUTINE = frozenset(
 )  # fmt: skip
 _GONE = (trio.BrokenResourceError, trio.ClosedResourceError, ConnectionError)
 
-_log = structlog.get_logger("whook.tcp")
+_log = get_logger("whook.tcp")
 
 
 class Peer(NamedTuple):
