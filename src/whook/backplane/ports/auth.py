@@ -1,0 +1,170 @@
+"""Auth as services see it, and the store behind it.
+
+Conductor and relay use Auth; the auth module alone uses AuthStore, which holds hashes and private keys and
+must never be handed to anything else. The store keeps what it is told: all rules are in the auth module.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal, Protocol
+
+from whook.backplane.ports.projects import Project
+
+SCOPES = frozenset({"connect", "events:read", "events:replay", "projects:write", "admin"})
+"""What a token may be allowed to do; ``admin`` allows everything, on every project."""
+
+DenialReason = Literal["unknown", "expired", "revoked", "forbidden"]
+
+
+class AuthDenied(Exception):
+    """The request is refused. ``detail`` is one sentence for the person who asked; it gives nothing away.
+
+    ``unknown``, ``expired`` and ``revoked`` are about the token (401); ``forbidden`` is about what it was to
+    be used for (403).
+    """
+
+    def __init__(self, reason: DenialReason, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.detail = detail
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Principal:
+    """Who asks, by which token. ``expires_at`` is the token's, in UTC; None means never."""
+
+    user_id: str
+    user: str
+    token_id: str
+    scopes: frozenset[str]
+    expires_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TunnelToken:
+    """Opens one tunnel for one project on one relay. ``expires_at`` is in UTC, and the tunnel's end too."""
+
+    token: str
+    expires_at: datetime
+
+    def __repr__(self) -> str:
+        return f"<TunnelToken until {self.expires_at.isoformat()}>"
+
+
+class Auth(Protocol):
+    """What the auth service answers."""
+
+    async def authenticate(self, token: str) -> Principal:
+        """Return who holds the access token. Raises AuthDenied (unknown, expired or revoked)."""
+        ...
+
+    async def authorize_tunnel(self, principal: Principal, project: str, *, create: bool) -> None:
+        """Return if the principal may open a tunnel for the project of that name.
+
+        A name that nobody owns becomes the principal's if ``create``; otherwise it is refused. Raises
+        AuthDenied (forbidden), and ValueError for a name that no project may have.
+        """
+        ...
+
+    async def mint_tunnel_token(self, principal: Principal, project: Project, relay_id: str) -> TunnelToken:
+        """Return a token for one tunnel. The rights are checked again. Raises AuthDenied (forbidden)."""
+        ...
+
+    async def jwks(self) -> dict[str, Any]:
+        """Return the public keys that verify tunnel tokens (RFC 7517 section 5)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class User:
+    """An account."""
+
+    id: str
+    name: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredToken:
+    """An access token as it is stored: never the token itself. Times are in UTC."""
+
+    id: str
+    user_id: str
+    digest: bytes
+    """SHA-256 of the token."""
+    name: str
+    """What its owner calls it."""
+    scopes: frozenset[str]
+    created_at: datetime
+    expires_at: datetime | None = None
+    revoked_at: datetime | None = None
+    last_used_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredKey:
+    """A signing key for tunnel tokens. Times are in UTC."""
+
+    kid: str
+    private_pem: bytes
+    signs_from: datetime
+    """It is published from the start and signs from here on, when every relay has had time to learn it."""
+    retires_at: datetime | None = None
+    """No longer published from here on; None means in use."""
+
+    def __repr__(self) -> str:
+        return f"<StoredKey {self.kid}>"
+
+
+class AuthStore(Protocol):
+    """Users, tokens, owners and signing keys. Each method is one transaction."""
+
+    async def ensure_user(self, user: User) -> User:
+        """Return the user of that name; store ``user`` if there is none."""
+        ...
+
+    async def add_token(self, token: StoredToken) -> None:
+        """Store a token."""
+        ...
+
+    async def add_bootstrap_token(self, token: StoredToken) -> bool:
+        """Store the token if its user was never given a bootstrap token; return whether it was stored."""
+        ...
+
+    async def find_token(self, digest: bytes) -> tuple[StoredToken, User] | None:
+        """Return the token of that digest and its user, also if expired or revoked."""
+        ...
+
+    async def tokens(self, user_id: str) -> list[StoredToken]:
+        """Return the user's tokens, the oldest first."""
+        ...
+
+    async def touch_token(self, token_id: str, used_at: datetime) -> None:
+        """Note when the token was used last."""
+        ...
+
+    async def revoke_token(self, token_id: str, revoked_at: datetime) -> bool:
+        """Mark the token revoked; return False if there is none, or it was revoked before."""
+        ...
+
+    async def owner(self, project: str) -> str | None:
+        """Return the user id of the owner of that project name."""
+        ...
+
+    async def claim_project(self, project: str, user_id: str, claimed_at: datetime) -> str:
+        """Make the user the owner unless the name has one; return the owner's user id."""
+        ...
+
+    async def signing_keys(self) -> list[StoredKey]:
+        """Return all signing keys, the earliest ``signs_from`` first."""
+        ...
+
+    async def add_signing_key(self, key: StoredKey, *, retire_others_at: datetime | None = None) -> None:
+        """Store a key, and with ``retire_others_at`` let every other one that is in use retire then."""
+        ...
+
+    async def delete_retired_keys(self, before: datetime) -> None:
+        """Delete keys that retired before that time."""
+        ...

@@ -1,0 +1,62 @@
+"""The bus: short messages to every process that listens, at once and without storage.
+
+Directory and stores publish on it, services subscribe. It must never carry what has no other source: a reader
+that missed something reloads a snapshot, so everything announced here can also be asked for elsewhere.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+TOPIC_ROUTES = "routes"
+"""RouteEvent: what a mirror of the route table needs. Published by the directory."""
+TOPIC_RELAYS = "relays"
+"""RelayEvent: relays that came, changed or went. Published by the directory."""
+TOPIC_KICK = "kick"
+"""Kick: tunnels to close because a right was withdrawn. Published by auth."""
+TOPIC_PROJECTS = "projects"
+"""ProjectSet: projects that were made. Published by the store of projects."""
+
+
+class Unavailable(Exception):
+    """What stands behind a port cannot be reached now; the same call may work later.
+
+    Every asynchronous method of every port may raise it. Callers answer 503 or go on with what they know.
+    """
+
+
+class BusGap(Exception):
+    """Messages of this subscription may have been missed.
+
+    The subscription is still good: whatever is published after this was raised will come. The reader reloads
+    its snapshot and goes on iterating.
+    """
+
+
+class Subscription(Protocol):
+    """Messages of the subscribed topics, in the order in which one publisher published them."""
+
+    def __aiter__(self) -> Subscription:
+        """Return itself. Iterating again after BusGap goes on with the same subscription."""
+        ...
+
+    async def __anext__(self) -> tuple[str, bytes]:
+        """Wait for the next message; return its topic and its bytes. Raises BusGap; never ends by itself."""
+        ...
+
+
+class Bus(Protocol):
+    """Publishes to every present subscriber of a topic."""
+
+    async def publish(self, topic: str, message: bytes) -> None:
+        """Hand ``message`` to the subscribers. Never waits for one of them: a slow one gets a BusGap."""
+        ...
+
+    def subscribe(self, *topics: str) -> AbstractAsyncContextManager[Subscription]:
+        """Subscribe while the context is open. Once it has been entered, nothing later is missed silently.
+
+        One subscription is for one reader. Subscribe to related topics together: order is kept only within a
+        subscription.
+        """
+        ...

@@ -1,0 +1,41 @@
+"""The store of projects, which is the conductor's.
+
+The conductor reads and writes it through this port. Who may do so is auth's business, not decided here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Project:
+    """A project: a name under which webhooks arrive."""
+
+    id: str
+    """``prj_…``; never changes and is never used again."""
+    name: str
+    """A DNS label, see whook.chassis.names."""
+    created_at: datetime
+    """In UTC."""
+
+
+class Projects(Protocol):
+    """Every project by its name. Publishes ProjectSet on the bus that it was built with."""
+
+    async def get(self, name: str) -> Project | None:
+        """Return the project of that name."""
+        ...
+
+    async def create(self, name: str) -> Project:
+        """Return the project of that name; make it if there is none. Raises ValueError for a bad name.
+
+        Of several callers at once, in whatever processes, all get the same project.
+        """
+        ...
+
+    async def list(self) -> list[Project]:
+        """Return all projects by name."""
+        ...
