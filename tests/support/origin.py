@@ -88,6 +88,7 @@ class Origin:
         self._changing = Changing()
         self._closing = False
         self._seen = 0
+        self._outstanding = 0
         self.received: list[Message] = []
         self.failures: list[Exception] = []
         self.port: int = self._listener.getsockname()[1]
@@ -125,20 +126,21 @@ class Origin:
         """Queue the answers to the next requests, in the order in which those will arrive."""
         with self._changing:
             self._scripts.extend(scripts)
+            self._outstanding += len(scripts)
 
     def reset(self) -> None:
         """Forget scripts, records and failures: the start of another test on the same origin."""
         with self._changing:
             self._scripts.clear()
+            self._outstanding = 0
             self.received.clear()
             self.failures.clear()
 
     def check(self) -> None:
-        """Raise what failed in a script, and complain of scripts that no request came for."""
-        with self._changing:
-            if self.failures:
-                raise ExceptionGroup("scripts of the origin failed", self.failures)
-            assert not self._scripts, f"{len(self._scripts)} scripted requests never arrived"
+        """Wait until every queued script has run to its end; raise what failed in one."""
+        self._changing.wait_for(lambda: self.failures or self._outstanding <= 0, "scripts to end")
+        if self.failures:
+            raise ExceptionGroup("scripts of the origin failed", self.failures)
 
     def record(self, message: Message) -> None:
         """Keep a whole request; called by Turn."""
@@ -205,10 +207,15 @@ class Origin:
         with self._changing:
             self._seen += 1
             number = self._seen
-            script = self._scripts.popleft() if self._scripts else self._otherwise
-        if script is None:
-            raise AssertionError(f"nobody expected this request: {head.head!r}")
-        script(Turn(self, peer, head, number))
+            script = self._scripts.popleft() if self._scripts else None
+        try:
+            if (run := script or self._otherwise) is None:
+                raise AssertionError(f"nobody expected this request: {head.head!r}")
+            run(Turn(self, peer, head, number))
+        finally:
+            if script is not None:
+                with self._changing:
+                    self._outstanding -= 1
         return True
 
 
