@@ -4,8 +4,10 @@ Two rules, from which everything else follows:
 
 1. The two directions of a stream are independent. Each goes through the phases of `_NEXT` below, and a
    stream is forgotten when both have ended, or at once when either side resets it.
-2. A frame that the table does not allow is the peer's fault and ends the link (`ProtocolError`), except
-   on a stream that is already forgotten: its last frames may have crossed our RESET, so they are ignored.
+2. A frame that the table does not allow is the peer's fault. On a stream it costs that stream alone, which
+   is reset: behind a relay the peer is one of many tunnels that share a trunk. On the link itself (stream 0,
+   a stream that was never opened) it ends the link with `ProtocolError`. On a stream that is already
+   forgotten it is ignored: its last frames may have crossed our RESET.
 
 The opener (conductor) opens streams; the answerer (CLI) answers them. The relay is neither: it switches
 frames between links without keeping these states. Methods that send return the bytes to send and change
@@ -39,6 +41,7 @@ from whook.wire.messages import (
     Headers,
     Hello,
     Request,
+    ResetCode,
     Response,
     decode_goaway,
     decode_hello,
@@ -132,6 +135,7 @@ class Ended:
     """The peer's direction ended, with trailers."""
 
     __slots__ = ("stream", "trailers")
+    ended = True
 
     def __init__(self, stream: Stream, trailers: Headers) -> None:
         self.stream, self.trailers = stream, trailers
@@ -181,11 +185,12 @@ Event = (
 class Endpoint:
     """All streams of one link, at one of its ends."""
 
-    __slots__ = ("_last_id", "_role", "streams")
+    __slots__ = ("_last_id", "_replies", "_role", "streams")
 
     def __init__(self, role: Role) -> None:
         self._role = role
         self._last_id = 0
+        self._replies: list[bytes] = []
         self.streams: dict[int, Stream] = {}
 
     # -- sending: change the table, return the bytes --------------------------------------------------
@@ -257,7 +262,7 @@ class Endpoint:
         return encode_reset(stream.id, code, message)
 
     def consume(self, stream: Stream, size: int) -> bytes:
-        """Note that `size` received bytes have been taken, and return the grant that this makes due, if any."""
+        """Note that `size` received bytes have been taken; return the grant that this makes due, if any."""
         if stream.remote is Phase.DONE or stream.watch:
             return b""
         stream.consumed += size
@@ -274,41 +279,55 @@ class Endpoint:
         """Apply received frames in order and return what they mean.
 
         Raises:
-            ProtocolError: the peer sent what the table does not allow; the endpoint is void from then on.
+            ProtocolError: the peer broke the link's own rules; the endpoint is void from then on.
         """
         events: list[Event] = []
         for kind, flags, stream_id, payload in frames:
-            event = self._receive(kind, flags, stream_id, payload)
+            if stream_id == 0:
+                events.append(self._receive_link(kind, payload))
+                continue
+            if kind == OPEN:
+                opened = self._receive_open(flags, stream_id, payload)
+                if opened is not None:
+                    events.append(opened)
+                continue
+            stream = self.streams.get(stream_id)
+            if stream is None:
+                if stream_id > self._last_id:
+                    raise ProtocolError(f"frame of type {kind} for stream {stream_id}, never opened")
+                continue
+            try:
+                event = self._receive_on(stream, kind, flags, payload)
+            except ProtocolError as error:
+                self._replies.append(self.reset(stream, ResetCode.PROTOCOL, str(error)))
+                event = WasReset(stream, ResetCode.PROTOCOL, str(error))
             if event is not None:
                 events.append(event)
         return events
 
-    def _receive(self, kind: int, flags: int, stream_id: int, payload: bytes) -> Event | None:
-        if stream_id == 0:
-            return self._receive_link(kind, payload)
-        stream = self.streams.get(stream_id)
-        if kind == OPEN:
-            return self._receive_open(flags, stream_id, payload)
-        if stream is None:
-            if stream_id > self._last_id:
-                raise ProtocolError(f"frame of type {kind} for stream {stream_id}, which was never opened")
-            return None
+    def take_replies(self) -> bytes:
+        """Return the frames that received ones made due: resets of streams where the peer was at fault."""
+        replies = b"".join(self._replies)
+        self._replies.clear()
+        return replies
+
+    def _receive_on(self, stream: Stream, kind: int, flags: int, payload: bytes) -> Event | None:
         if kind == RESET:
             reset = decode_reset(payload)
-            del self.streams[stream_id]
+            del self.streams[stream.id]
             stream.local = stream.remote = Phase.DONE
             return WasReset(stream, reset.code, reset.message)
         if kind == CREDIT:
             return self._receive_credit(stream, payload)
         following = _NEXT.get((stream.remote, kind))
         if following is None:
-            raise ProtocolError(f"frame of type {kind} for stream {stream_id} in phase {stream.remote.value}")
+            raise ProtocolError(f"frame of type {kind} for stream {stream.id} in phase {stream.remote.value}")
         ended = kind == END or bool(flags & END_STREAM)
         event: Event
         if kind == DATA:
             stream.window -= len(payload)
             if stream.window < 0 and not stream.watch:
-                raise ProtocolError(f"stream {stream_id} sent {-stream.window} bytes above its credit")
+                raise ProtocolError(f"stream {stream.id} sent {-stream.window} bytes above its credit")
             event = DataReceived(stream, payload, ended)
         elif kind == HEAD:
             response = decode_response(payload)
@@ -332,13 +351,17 @@ class Endpoint:
             return GoAwayReceived(decode_goaway(payload))
         raise ProtocolError(f"frame of type {kind} without a stream")
 
-    def _receive_open(self, flags: int, stream_id: int, payload: bytes) -> Event:
+    def _receive_open(self, flags: int, stream_id: int, payload: bytes) -> Event | None:
         if self._role is not Role.ANSWERER:
             raise ProtocolError("only the opener opens streams")
         if stream_id <= self._last_id:
             raise ProtocolError(f"stream {stream_id} was opened before")
-        request = decode_open(payload)
         self._last_id = stream_id
+        try:
+            request = decode_open(payload)
+        except ProtocolError as error:
+            self._replies.append(encode_reset(stream_id, ResetCode.PROTOCOL, str(error)))
+            return None
         ended = bool(flags & END_STREAM)
         watch = bool(flags & WATCH)
         remote = Phase.DONE if ended else Phase.BODY

@@ -1,0 +1,262 @@
+"""A link: frames over one transport, with one reader and one writer.
+
+The reader hands received frames to a synchronous function, so it never waits for a slow stream; the writer
+sends whatever has gathered since its last send in one message. Nothing else sends, and nothing cancels a send
+but the end of the link (a torn send would corrupt the frames behind it). Liveness is the business of
+`whook.link.heartbeat`. Used by trunks and tunnels alike, at both ends; what the frames mean is the caller's.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+import trio
+
+from whook.link.errors import LinkClosed, LinkRefused
+from whook.link.transport import Transport
+from whook.link.wakeup import Wakeup
+from whook.wire import (
+    ACK,
+    GOAWAY,
+    HELLO,
+    PING,
+    PONG_FRAME,
+    Frame,
+    FrameReader,
+    GoAwayCode,
+    Hello,
+    ProtocolError,
+    decode_goaway,
+    decode_hello,
+    encode_goaway,
+)
+
+Receiver = Callable[[list[Frame]], None]
+
+#: Bytes gathered into one message at most (a frame more may exceed it): well under the peer's limit for a
+#: WebSocket message, and enough that a bulk transfer is not slowed by the number of messages.
+_BATCH: Final = 262_144
+#: Bytes waiting to be sent above which senders that can wait should: a second's worth on a slow uplink.
+HIGH_WATER: Final = 1_048_576
+#: Seconds that a dying link may spend on telling the peer why.
+_LAST_WORDS: Final = 2.0
+
+
+class Link:
+    """One connection that speaks the wire.
+
+    Attributes:
+        name: for logs and task names.
+        pending: bytes waiting to be sent.
+        heard: set whenever something came in; cleared by the heartbeat.
+        silent_ticks: kept by the heartbeat.
+        close_reason: why the link ended; empty while it lives.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_closing",
+        "_drained",
+        "_early",
+        "_finish_reason",
+        "_out",
+        "_reader",
+        "_scope",
+        "_transport",
+        "_wakeup",
+        "close_reason",
+        "heard",
+        "name",
+        "pending",
+        "silent_ticks",
+    )
+
+    def __init__(self, transport: Transport, *, name: str) -> None:
+        self.name = name
+        self.pending = 0
+        self.heard = True
+        self.silent_ticks = 0
+        self.close_reason = ""
+        self._transport = transport
+        self._out: list[bytes] = []
+        self._wakeup = Wakeup()
+        self._drained: trio.Event | None = None
+        self._scope = trio.CancelScope()
+        self._reader = FrameReader()
+        self._early: list[Frame] = []
+        self._closing = False
+        self._finish_reason = "finished"
+
+    @property
+    def closed(self) -> bool:
+        """True once nothing more will be sent or received."""
+        return bool(self.close_reason)
+
+    # -- before run(): the introduction ---------------------------------------------------------------
+
+    async def send_now(self, data: bytes) -> None:
+        """Send before `run()` has started; bound it with a deadline. Raises `LinkClosed`."""
+        await self._transport.send(data)
+
+    async def receive_hello(self) -> Hello:
+        """Return the peer's introduction; bound it with a deadline.
+
+        Frames that follow it are kept for `run()`.
+
+        Raises:
+            LinkRefused: the peer answered GOAWAY.
+            LinkClosed: the connection ended.
+            ProtocolError: anything else came first.
+        """
+        while not self._early:
+            data = await self._transport.receive()
+            if not data:
+                raise LinkClosed("the peer closed the connection before introducing itself")
+            self._early = self._reader.feed(data)
+        kind, _, stream, payload = self._early.pop(0)
+        if kind == GOAWAY:
+            raise LinkRefused(decode_goaway(payload))
+        if kind != HELLO or stream != 0:
+            raise ProtocolError(f"expected HELLO, received a frame of type {kind}")
+        return decode_hello(payload)
+
+    # -- sending --------------------------------------------------------------------------------------
+
+    def send(self, data: bytes) -> None:
+        """Hand whole frames to the writer. Never waits; does nothing on a closed link."""
+        if self._closing:
+            return
+        self._out.append(data)
+        self.pending += len(data)
+        self._wakeup.wake()
+
+    async def wait_writable(self) -> None:
+        """Wait while more than `HIGH_WATER` bytes are pending. Raises `LinkClosed`."""
+        while self.pending > HIGH_WATER and not self.close_reason:
+            await self._progress()
+        if self.close_reason:
+            raise LinkClosed(self.close_reason)
+
+    def close(self, reason: str) -> None:
+        """End the link now; what is pending is lost."""
+        if not self.close_reason:
+            self.close_reason = reason
+        self._closing = True
+        self._scope.cancel(reason=reason)
+
+    def finish(self, reason: str, last: bytes = b"") -> None:
+        """End the link once `last` and all that is pending has been sent; until then frames are received."""
+        if last:
+            self.send(last)
+        if not self._closing:
+            self._closing = True
+            self._finish_reason = reason
+            self._wakeup.wake()
+
+    # -- running --------------------------------------------------------------------------------------
+
+    async def run(self, receiver: Receiver) -> str:
+        """Carry frames until the link ends, and return why it did (also in `close_reason`).
+
+        `receiver` gets the frames of each message in order, PING apart; it must not block. What it raises, a
+        `ProtocolError` apart, is a defect and leaves as an exception group.
+        """
+        try:
+            with self._scope:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._write, name=f"{self.name} writer")
+                    await self._read(receiver)
+                    nursery.cancel_scope.cancel()
+        finally:
+            self._closing = True
+            self.close_reason = self.close_reason or "cancelled"
+            self._out.clear()
+            if self._drained is not None:
+                self._drained.set()
+            with trio.move_on_after(_LAST_WORDS, shield=True):
+                await self._transport.aclose()
+        return self.close_reason
+
+    async def _read(self, receiver: Receiver) -> None:
+        transport, feed = self._transport, self._reader.feed
+        frames, self._early = self._early, []
+        try:
+            while True:
+                if frames:
+                    self._dispatch(frames, receiver)
+                data = await transport.receive()
+                if not data:
+                    self._ended("the peer closed the connection")
+                    return
+                self.heard = True
+                frames = feed(data)
+        except LinkClosed as error:
+            self._ended(str(error))
+        except ProtocolError as error:
+            self._ended(f"protocol error: {error}")
+            await self._say_why(str(error))
+
+    def _dispatch(self, frames: list[Frame], receiver: Receiver) -> None:
+        # A PING may be coalesced with other frames; the list is copied only when there is one.
+        for frame in frames:
+            if frame[0] == PING:
+                if not frame[1] & ACK:
+                    self.send(PONG_FRAME)
+                frames = [other for other in frames if other[0] != PING]
+                break
+        if frames:
+            receiver(frames)
+
+    def _ended(self, reason: str) -> None:
+        if not self.close_reason:
+            self.close_reason = reason
+        self._closing = True
+
+    async def _say_why(self, message: str) -> None:
+        # The writer may be in the middle of a send, so the farewell goes through it, not around it.
+        farewell = encode_goaway(GoAwayCode.PROTOCOL, message)
+        self._out.append(farewell)
+        self.pending += len(farewell)
+        self._wakeup.wake()
+        with trio.move_on_after(_LAST_WORDS):
+            while self.pending:
+                await self._progress()
+
+    async def _progress(self) -> None:
+        if self._drained is None:
+            self._drained = trio.Event()
+        await self._drained.wait()
+
+    async def _write(self) -> None:
+        send = self._transport.send
+        try:
+            while True:
+                if not self._out:
+                    if self._closing:
+                        self.close(self._finish_reason)
+                        return
+                    await self._wakeup.wait()
+                    continue
+                data = self._take_batch()
+                await send(data)
+                self.pending -= len(data)
+                if self._drained is not None and self.pending <= HIGH_WATER:
+                    self._drained.set()
+                    self._drained = None
+        except LinkClosed as error:
+            self.close(str(error))
+
+    def _take_batch(self) -> bytes:
+        out = self._out
+        if self.pending <= _BATCH:
+            data = out[0] if len(out) == 1 else b"".join(out)
+            out.clear()
+            return data
+        size = count = 0
+        for piece in out:
+            size += len(piece)
+            count += 1
+            if size >= _BATCH:
+                break
+        data = b"".join(out[:count])
+        del out[:count]
+        return data
