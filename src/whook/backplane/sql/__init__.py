@@ -1,0 +1,22 @@
+"""The stores in SQL: SQLAlchemy Core in worker threads, one database for each service that has one.
+
+The composition root opens a database, builds the store on it and hands the store to the service. This folder
+alone imports sqlalchemy and alembic, and alembic only when there is something to migrate.
+"""
+
+from whook.backplane.sql.auth import SqlAuthStore
+from whook.backplane.sql.database import Database, open_database, sqlite_url
+from whook.backplane.sql.projects import SqlProjects
+from whook.backplane.sql.schema import AUTH, CONDUCTOR, Schema, SchemaRefused
+
+__all__ = [
+    "AUTH",
+    "CONDUCTOR",
+    "Database",
+    "Schema",
+    "SchemaRefused",
+    "SqlAuthStore",
+    "SqlProjects",
+    "open_database",
+    "sqlite_url",
+]

@@ -1,0 +1,80 @@
+"""The conductor's projects in SQL.
+
+The composition root builds it on the conductor's database and hands it to the conductor. It announces new
+projects on the bus; it must never decide who may make one.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Row
+
+from whook.backplane.ports import TOPIC_PROJECTS, Bus, Project, ProjectSet, encode_event
+from whook.backplane.sql.columns import NAMING, UtcDateTime
+from whook.backplane.sql.database import Database, insert_if_absent
+from whook.chassis.ids import new_id
+from whook.chassis.names import check_project_name
+
+metadata = sa.MetaData(naming_convention=NAMING)
+
+projects = sa.Table(
+    "projects",
+    metadata,
+    sa.Column("id", sa.String(64), primary_key=True),
+    sa.Column("name", sa.String(63), nullable=False, unique=True),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+)
+
+
+class SqlProjects:
+    """The Projects store."""
+
+    def __init__(self, database: Database, bus: Bus) -> None:
+        self._database = database
+        self._bus = bus
+
+    async def get(self, name: str) -> Project | None:
+        """Return the project of that name."""
+        return await self._database.read(lambda connection: _get(connection, name))
+
+    async def create(self, name: str) -> Project:
+        """Return the project of that name, made if needed. Raises ValueError for a bad name."""
+        check_project_name(name)
+        found = await self.get(name)
+        if found is not None:
+            return found
+        wanted = Project(id=new_id("prj"), name=name, created_at=datetime.now(UTC))
+        project = await self._database.write(lambda connection: _create(connection, wanted))
+        if project.id == wanted.id:
+            # Lost if we are cancelled just here: readers look a name up that they do not know.
+            await self._bus.publish(TOPIC_PROJECTS, encode_event(ProjectSet(project)))
+        return project
+
+    async def list(self) -> list[Project]:
+        """Return all projects by name."""
+        return await self._database.read(_list)
+
+
+def _get(connection: Connection, name: str) -> Project | None:
+    row = connection.execute(sa.select(projects).where(projects.c.name == name)).one_or_none()
+    return None if row is None else _project(row)
+
+
+def _create(connection: Connection, wanted: Project) -> Project:
+    insert = projects.insert().values(id=wanted.id, name=wanted.name, created_at=wanted.created_at)
+    if insert_if_absent(connection, insert):
+        return wanted
+    found = _get(connection, wanted.name)
+    if found is None:
+        raise RuntimeError(f"project {wanted.name} can neither be made nor be found")
+    return found
+
+
+def _list(connection: Connection) -> list[Project]:
+    return [_project(row) for row in connection.execute(sa.select(projects).order_by(projects.c.name))]
+
+
+def _project(row: Row[*tuple[str, str, datetime]]) -> Project:
+    return Project(id=row.id, name=row.name, created_at=row.created_at)

@@ -1,0 +1,95 @@
+"""Which version of its tables a database has, and bringing it to the one that this program knows.
+
+Called when a database is opened. A database that is current costs one query, without importing Alembic; one
+that is newer than the program, or of another service, is refused and left as it is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Engine
+
+MIGRATIONS = Path(__file__).with_name("migrations")
+"""Holds Alembic's env.py, and one folder of revisions for each database."""
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """The history of one database: its revisions in ``migrations/<name>``, known without reading them."""
+
+    name: str
+    revisions: tuple[str, ...]
+    """The oldest first. Each begins with the name, so that one database is never taken for another."""
+
+    @property
+    def head(self) -> str:
+        """The revision that this program works with."""
+        return self.revisions[-1]
+
+
+CONDUCTOR = Schema("conductor", ("conductor_0001",))
+AUTH = Schema("auth", ("auth_0001",))
+
+
+class SchemaRefused(Exception):
+    """The database cannot be used by this program. The message says why and what to do."""
+
+
+def migrate(reader: Engine, writer: Engine, schema: Schema) -> bool:
+    """Bring the database to the head of ``schema``; return whether anything had to be done.
+
+    All of it is one transaction that holds the database's write lock, so of several programs that start at
+    once one migrates and the others find it done, and a migration that fails leaves nothing behind. Raises
+    SchemaRefused.
+    """
+    with reader.begin() as connection:
+        if _version(connection) == schema.head:
+            return False
+    with writer.begin() as connection:
+        found = _version(connection)
+        if found == schema.head:
+            return False
+        if found is not None and found not in schema.revisions:
+            raise SchemaRefused(_refusal(found, schema))
+        if found is None and sa.inspect(connection).get_table_names():
+            raise SchemaRefused(f"this is not a whook database: it has tables, but not of {schema.name}")
+        _upgrade(connection, schema)
+        return True
+
+
+def _version(connection: Connection) -> str | None:
+    """Return the revision of the database; None if nothing was ever made in it."""
+    if not sa.inspect(connection).has_table("alembic_version"):
+        return None
+    found: str | None = connection.scalar(sa.text("SELECT version_num FROM alembic_version"))
+    return found
+
+
+def _refusal(found: str, schema: Schema) -> str:
+    if not found.startswith(f"{schema.name}_"):
+        return f"this is not the {schema.name} database: its schema is {found}"
+    return (
+        f"the {schema.name} database has schema {found}, newer than {schema.head}, the newest that this "
+        "program knows: upgrade whook, or restore the backup made before the upgrade"
+    )
+
+
+def _upgrade(connection: Connection, schema: Schema) -> None:
+    # Imported here: it takes a tenth of a second or more, and is needed once in a database's life.
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", _escaped(MIGRATIONS))
+    config.set_main_option("version_locations", _escaped(MIGRATIONS / schema.name))
+    config.set_main_option("path_separator", "newline")
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+
+
+def _escaped(path: Path) -> str:
+    """Return the path as Alembic's configuration wants it: there a percent sign begins an interpolation."""
+    return str(path).replace("%", "%%")
