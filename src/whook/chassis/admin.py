@@ -1,0 +1,72 @@
+"""The admin endpoints of a daemon: /metrics, /healthz and /readyz.
+
+run_daemon serves them on an address of their own, until everything else has ended. They tell about the
+process to whoever can reach them and change nothing; they must never be reachable from the public ingress.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import trio
+
+from whook.chassis import metrics
+from whook.chassis.asgi import App, AsgiLimits, serve_asgi
+from whook.chassis.drain import Drain
+from whook.chassis.problem import CONTENT_TYPE, problem
+from whook.chassis.readiness import Readiness
+
+LIMITS = AsgiLimits(connections=64, per_address=None, body=1024, body_timeout=5.0, send_timeout=5.0)
+"""A scraper and a few probes: more is a mistake that must not cost the daemon anything."""
+
+
+def admin_app(readiness: Readiness) -> App:
+    """Return the ASGI application.
+
+    /healthz answers 200 as long as the event loop runs: failing it means restart. /readyz answers 200 or
+    503 with what each check says: failing it means no traffic for now. /metrics has Prometheus' text
+    format.
+    """
+
+    async def app(scope: Any, _receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            return
+        status, content_type, body = _answer(scope["method"], scope["path"], readiness)
+        headers = [
+            (b"content-type", content_type.encode()),
+            (b"content-length", b"%d" % len(body)),
+            (b"cache-control", b"no-store"),
+        ]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    return app
+
+
+async def serve_admin(
+    listeners: Sequence[trio.SocketListener],
+    readiness: Readiness,
+    *,
+    task_status: trio.TaskStatus[list[trio.SocketListener]] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve the admin endpoints until cancelled: probes must get answers during a drain, too."""
+    await serve_asgi(
+        admin_app(readiness), listeners, name="admin", drain=Drain(), limits=LIMITS, task_status=task_status
+    )
+
+
+def _answer(method: str, path: str, readiness: Readiness) -> tuple[int, str, bytes]:
+    if path not in {"/metrics", "/healthz", "/readyz"}:
+        return 404, CONTENT_TYPE, problem(404, "not-found")
+    if method not in {"GET", "HEAD"}:
+        return 405, CONTENT_TYPE, problem(405, "method-not-allowed")
+    if path == "/metrics":
+        return 200, metrics.CONTENT_TYPE, metrics.render()
+    if path == "/healthz":
+        return 200, "text/plain", b"ok\n"
+    checks = readiness.evaluate()
+    ready = all(reason is None for reason in checks.values())
+    body = {"ready": ready, "checks": {name: reason or "ok" for name, reason in checks.items()}}
+    return 200 if ready else 503, "application/json", json.dumps(body).encode() + b"\n"
