@@ -1,0 +1,43 @@
+"""`python -m bench throughput|idle`: run one scenario and print its table (see bench/README.md)."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from bench import idle, throughput
+
+
+def numbers(text: str) -> list[int]:
+    """Read "1,16,64" or "1k,64k,1m"."""
+    units = {"k": 1024, "m": 1024 * 1024}
+    return [int(n.rstrip("km")) * units.get(n[-1:], 1) for n in text.lower().split(",")]
+
+
+def main() -> int:
+    """Run what the arguments say."""
+    parser = argparse.ArgumentParser(prog="bench", description=__doc__)
+    scenarios = parser.add_subparsers(dest="scenario", required=True)
+    load = scenarios.add_parser("throughput", help="CPU per request beside references")
+    load.add_argument("--connections", type=numbers, default=[1, 16, 64])
+    load.add_argument("--sizes", type=numbers, default=numbers("1k,64k,1m"))
+    load.add_argument("--seconds", type=float, default=2.0, help="length of each measurement")
+    load.add_argument("--systems", default=",".join(throughput.SYSTEMS), help="which of %(default)s")
+    still = scenarios.add_parser("idle", help="memory for each idle tunnel")
+    still.add_argument("--tunnels", type=int, default=1000)
+    args = parser.parse_args()
+    if not Path("/proc/self/stat").exists():
+        sys.stderr.write("bench: needs Linux, because CPU time and memory are read from /proc\n")
+        return 2
+    if args.scenario == "idle":
+        sys.stdout.write(idle.run(args.tunnels) + "\n")
+        return 0
+    names = args.systems.split(",")
+    cells = throughput.run(names, args.connections, args.sizes, args.seconds)
+    sys.stdout.write(throughput.report(cells) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,34 @@
+"""What is measured: the real `whook serve` in a process of its own, on free ports, with fresh data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from bench.process import Child
+
+FREE_PORTS = ("--port", "0", "--api-port", "0", "--tunnel-port", "0", "--admin-port", "0")
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A running server: where senders and clients find it, and the token that opens tunnels."""
+
+    child: Child
+    ingress: int
+    api: str
+    token: str
+    home: Path
+
+
+@contextmanager
+def whook_serve(*options: str) -> Iterator[Server]:
+    """Run `whook serve`; the block gets it once it is ready."""
+    with TemporaryDirectory(prefix="whook-bench-") as home:
+        command = ("-m", "whook_cli", "serve", *FREE_PORTS, "--data-dir", f"{home}/data", *options)
+        with Child(*command, name="whook serve", env={"HOME": home, "NO_COLOR": "1"}) as child:
+            ready = child.message()
+            yield Server(child, ready["ingress_port"], ready["api_url"], ready["token"], Path(home))

@@ -1,0 +1,170 @@
+"""The cheapest far end of a tunnel: a raw socket, WebSocket frames by hand (RFC 6455), whook.wire.
+
+Used by the far end that answers webhooks and by the one that holds idle tunnels. It does what a tunnel must
+and nothing more, so that it takes little CPU away from what is measured; its mask is zero, which the server
+unmasks at the same cost as any other.
+"""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import json
+import os
+import socket
+import struct
+from urllib.parse import urlsplit
+
+from whook.wire import (
+    ACK,
+    PING,
+    PONG_FRAME,
+    PROTOCOL_VERSION,
+    SUBPROTOCOL,
+    DataReceived,
+    Endpoint,
+    Frame,
+    FrameReader,
+    Hello,
+    HelloReceived,
+    Opened,
+    Response,
+    Role,
+    Stream,
+    encode_hello,
+)
+
+BINARY, CLOSE, WS_PING, WS_PONG = 0x2, 0x8, 0x9, 0xA
+ANSWER = Response(200, b"OK", [(b"Content-Type", b"application/json"), (b"Content-Length", b"2")])
+
+
+class Grants:
+    """The server's API, on one kept-alive connection."""
+
+    def __init__(self, api: str, token: str) -> None:
+        parts = urlsplit(api)
+        self._connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=30)
+        self._headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+
+    def ask(self, project: str, instance: str) -> dict[str, str]:
+        """Ask for a tunnel; give the API's answer."""
+        body = json.dumps({"project": project, "instance": instance})
+        self._connection.request("POST", "/v1/tunnels", body, self._headers)
+        answer = self._connection.getresponse()
+        data = answer.read()
+        if answer.status != 200:
+            raise ConnectionError(f"POST /v1/tunnels: {answer.status} {data!r}")
+        grant: dict[str, str] = json.loads(data)
+        return grant
+
+
+class Tunnel:
+    """One tunnel: introduced, and answering every webhook with 200 and two bytes."""
+
+    def __init__(self, grant: dict[str, str], instance: str, source: str = "127.0.0.1") -> None:
+        parts = urlsplit(grant["websocket_url"])
+        self.sock = socket.create_connection((parts.hostname or "", parts.port or 80), 30, (source, 0))
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.closed = False
+        self._buffer = bytearray()
+        self._reader = FrameReader()
+        self._endpoint = Endpoint(Role.ANSWERER)
+        self._greeted = False
+        self._upgrade(parts.netloc, parts.path or "/", grant["token"])
+        hello = Hello(version=PROTOCOL_VERSION, agent="whook-bench", peer="cli", instance=instance)
+        hello.holder, hello.max_exchanges, hello.mode = "bench", 10_000, "takeover"
+        self._send(BINARY, encode_hello(hello))
+        while not self._greeted:
+            self.turn()
+
+    def _upgrade(self, host: str, path: str, token: str) -> None:
+        key = base64.b64encode(os.urandom(16)).decode()
+        self.sock.sendall(
+            f"GET {path} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n"
+            f"Sec-WebSocket-Protocol: {SUBPROTOCOL}\r\n"
+            f"Authorization: Bearer {token}\r\n\r\n".encode()
+        )
+        answer = bytearray()
+        while b"\r\n\r\n" not in answer:
+            if not (data := self.sock.recv(65_536)):
+                raise ConnectionError(f"closed during the handshake: {bytes(answer)!r}")
+            answer += data
+        head, _, rest = bytes(answer).partition(b"\r\n\r\n")
+        if not head.startswith(b"HTTP/1.1 101 "):
+            raise ConnectionError(f"refused: {head!r} {rest!r}")
+        self._buffer += rest
+
+    def turn(self) -> None:
+        """Take what has come in and send what that makes due, in one message."""
+        data = self.sock.recv(262_144)
+        if not data:
+            self.closed = True
+            raise ConnectionError("the relay closed the tunnel")
+        self._buffer += data
+        out: list[bytes] = []
+        for opcode, payload in self._messages():
+            if opcode == WS_PING:
+                self._send(WS_PONG, payload)
+            elif opcode == CLOSE:
+                raise ConnectionError(f"the relay closed the tunnel: {payload!r}")
+            elif opcode != WS_PONG:
+                self._take(self._reader.feed(payload), out)
+        if out:
+            self._send(BINARY, b"".join(out))
+
+    def _take(self, frames: list[Frame], out: list[bytes]) -> None:
+        endpoint = self._endpoint
+        streams: list[Frame] = []
+        for frame in frames:
+            if frame[0] == PING:
+                if not frame[1] & ACK:
+                    out.append(PONG_FRAME)
+            else:
+                streams.append(frame)
+        for event in endpoint.receive(streams):
+            if isinstance(event, Opened):
+                if event.ended:
+                    self._answer(event.stream, out)
+            elif isinstance(event, DataReceived):
+                out.append(endpoint.consume(event.stream, len(event.data)))
+                if event.ended:
+                    self._answer(event.stream, out)
+            elif isinstance(event, HelloReceived):
+                self._greeted = True
+            else:
+                raise ConnectionError(f"unexpected {type(event).__name__}")
+        out.append(endpoint.take_replies())
+
+    def _answer(self, stream: Stream, out: list[bytes]) -> None:
+        out.append(self._endpoint.send_head(stream, ANSWER))
+        out.append(self._endpoint.send_data(stream, b"{}", end=True))
+
+    def _messages(self) -> list[tuple[int, bytes]]:
+        """Cut whole WebSocket frames off the buffer; fragments count as messages, the wire does not mind."""
+        found: list[tuple[int, bytes]] = []
+        buffer, at = self._buffer, 0
+        while len(buffer) - at >= 2:
+            size, start = buffer[at + 1], at + 2
+            if size == 126:
+                start = at + 4
+                size = int.from_bytes(buffer[at + 2 : start], "big")
+            elif size == 127:
+                start = at + 10
+                size = int.from_bytes(buffer[at + 2 : start], "big")
+            if len(buffer) < start + size:
+                break
+            found.append((buffer[at] & 0x0F, bytes(buffer[start : start + size])))
+            at = start + size
+        del buffer[:at]
+        return found
+
+    def _send(self, opcode: int, payload: bytes) -> None:
+        size = len(payload)
+        if size < 126:
+            head = struct.pack("!BB4x", 0x80 | opcode, 0x80 | size)
+        elif size < 65_536:
+            head = struct.pack("!BBH4x", 0x80 | opcode, 0xFE, size)
+        else:
+            head = struct.pack("!BBQ4x", 0x80 | opcode, 0xFF, size)
+        self.sock.sendall(head + payload)
