@@ -1,7 +1,8 @@
 """Drives the wire over a message transport on Trio: links, exchanges, trunks and tunnels.
 
 Called by the conductor (`Opener` over trunks), the relay (`Link` under its switch) and the CLI
-(`Answerer` over tunnels). Knows nothing of HTTP. `whook.link.websocket` is imported by name where a WebSocket is needed.
+(`Answerer` over tunnels). Knows nothing of HTTP. `whook.link.websocket` is imported by name where a
+WebSocket is needed.
 """
 
 from whook.link.answerer import Answerer

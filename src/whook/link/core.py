@@ -57,6 +57,7 @@ class Link:
         "_closing",
         "_drained",
         "_early",
+        "_expiry_reason",
         "_finish_reason",
         "_out",
         "_reader",
@@ -85,6 +86,7 @@ class Link:
         self._early: list[Frame] = []
         self._closing = False
         self._finish_reason = "finished"
+        self._expiry_reason = "expired"
 
     @property
     def closed(self) -> bool:
@@ -143,6 +145,11 @@ class Link:
         self._closing = True
         self._scope.cancel(reason=reason)
 
+    def expire_after(self, seconds: float, reason: str) -> None:
+        """Let `run()` end that many seconds from now."""
+        self._scope.deadline = trio.current_time() + seconds
+        self._expiry_reason = reason
+
     def finish(self, reason: str, last: bytes = b"") -> None:
         """End the link once `last` and all that is pending has been sent; until then frames are received."""
         if last:
@@ -168,7 +175,8 @@ class Link:
                     nursery.cancel_scope.cancel()
         finally:
             self._closing = True
-            self.close_reason = self.close_reason or "cancelled"
+            if not self.close_reason:
+                self.close_reason = self._expiry_reason if self._scope.cancelled_caught else "cancelled"
             self._out.clear()
             if self._drained is not None:
                 self._drained.set()

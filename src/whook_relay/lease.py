@@ -1,0 +1,185 @@
+"""What keeps a relay's entries in the directory true: the lease, its routes, and the news on the bus.
+
+`Lease.run` and `follow_bus` are infrastructure tasks of `whook_relay.service`: an early return is fatal.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import Final
+
+import trio
+
+from whook.backplane.ports import (
+    TOPIC_KICK,
+    TOPIC_ROUTES,
+    Bus,
+    BusGap,
+    Directory,
+    LeaseLost,
+    RelayInfo,
+    Route,
+    RouteHeld,
+    RouteSet,
+    Unavailable,
+    decode_kick,
+    decode_route_event,
+)
+from whook.chassis.drain import Drain
+from whook.chassis.logs import get_logger
+from whook.wire import GoAwayCode
+from whook_relay.settings import RelaySettings
+from whook_relay.switch import State, Switch, Tunnel
+
+#: Seconds before a token's end at which its client is asked to come with a new one.
+RENEW_BEFORE: Final = 60.0
+_REPLACED: Final = "another connection holds the project now"
+
+_log = get_logger("whook.relay.lease")
+
+
+class Lease:
+    """The relay's lease. `held` tells whether the last renewal succeeded."""
+
+    def __init__(
+        self,
+        settings: RelaySettings,
+        directory: Directory,
+        switch: Switch,
+        relay: RelayInfo,
+        drain: Drain,
+    ) -> None:
+        self._settings = settings
+        self._directory = directory
+        self._switch = switch
+        self._relay = relay
+        self._drain = drain
+        self.held = False
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Announce the relay and renew its lease for ever; put its routes back when the lease was lost."""
+        started = False
+        while True:
+            self.held = await self._renew(reclaim=started)
+            if self.held and not started:
+                started = True
+                task_status.started()
+            _renew_tokens(self._switch)
+            await trio.sleep(self._settings.lease_interval)
+
+    def check(self) -> str | None:
+        """Tell what is missing for readiness."""
+        return None if self.held else "no lease in the directory"
+
+    async def _renew(self, *, reclaim: bool) -> bool:
+        relay = replace(self._relay, load=len(self._switch.tunnels), draining=self._drain.begun)
+        try:
+            renewed = await self._directory.announce(relay, self._settings.lease_ttl)
+            if not renewed and reclaim:
+                await _reclaim(self._directory, self._switch, relay)
+        except (Unavailable, LeaseLost) as error:
+            _log.warning("lease not renewed", error=str(error))
+            return False
+        return True
+
+
+async def _reclaim(directory: Directory, switch: Switch, relay: RelayInfo) -> None:
+    _log.warning("the lease was lost; putting routes back", tunnels=len(switch.by_project))
+    for tunnel in list(switch.by_project.values()):
+        try:
+            route = await directory.reclaim(_route(tunnel, relay.id))
+        except RouteHeld as held:
+            replace_tunnel(switch, tunnel, held.route)
+        else:
+            switch.hold(tunnel, route.generation)
+
+
+def _route(tunnel: Tunnel, relay_id: str) -> Route:
+    return Route(
+        project_id=tunnel.project_id,
+        project=tunnel.project,
+        relay_id=relay_id,
+        tunnel_id=tunnel.id,
+        generation=tunnel.generation,
+        instance=tunnel.instance,
+        holder=tunnel.holder,
+    )
+
+
+def _renew_tokens(switch: Switch) -> None:
+    soon = time.time() + RENEW_BEFORE
+    for tunnel in list(switch.tunnels.values()):
+        if tunnel.expires_at < soon:
+            switch.ask_to_leave(tunnel, GoAwayCode.EXPIRED, "the tunnel's token expires: reconnect")
+
+
+async def follow_bus(
+    bus: Bus,
+    directory: Directory,
+    switch: Switch,
+    *,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Close tunnels that were replaced or whose right was withdrawn, for ever."""
+    async with bus.subscribe(TOPIC_ROUTES, TOPIC_KICK) as news:
+        task_status.started()
+        while True:
+            try:
+                async for topic, message in news:
+                    if topic == TOPIC_KICK:
+                        _kick(switch, message)
+                    else:
+                        _follow_route(switch, message)
+            except BusGap:
+                await _check_routes(directory, switch)
+
+
+def _follow_route(switch: Switch, message: bytes) -> None:
+    event = decode_route_event(message)
+    if isinstance(event, RouteSet):
+        tunnel = switch.by_project.get(event.route.project_id)
+        if tunnel is not None and tunnel.id != event.route.tunnel_id:
+            replace_tunnel(switch, tunnel, event.route)
+        if tunnel is None or tunnel.id != event.route.tunnel_id:
+            _move_watchers(switch, event.route)
+
+
+def replace_tunnel(switch: Switch, tunnel: Tunnel, route: Route) -> None:
+    """Retire a tunnel whose project has a newer route.
+
+    One that was asked to leave finishes what it has; one whose client reconnected by itself is its ghost.
+    """
+    if route.generation <= tunnel.generation:
+        return
+    if route.instance == tunnel.instance:
+        ghost = tunnel.state is State.ACTIVE
+        switch.retire(tunnel, GoAwayCode.MOVED, "the client has connected anew", now=ghost)
+    else:
+        message = f"{_REPLACED}: {route.holder}"
+        switch.retire(tunnel, GoAwayCode.REPLACED, message)
+
+
+def _move_watchers(switch: Switch, route: Route) -> None:
+    if route.tunnel_id not in switch.tunnels:
+        for watcher in list(switch.watchers.get(route.project_id, ())):
+            switch.retire(watcher, GoAwayCode.MOVED, "the project is held on another relay now")
+
+
+def _kick(switch: Switch, message: bytes) -> None:
+    kick = decode_kick(message)
+    for tunnel in list(switch.tunnels.values()):
+        if kick.matches(project_id=tunnel.project_id, user_id=tunnel.user_id, token_id=tunnel.token_id):
+            switch.retire(tunnel, GoAwayCode.REVOKED, kick.reason, now=True)
+
+
+async def _check_routes(directory: Directory, switch: Switch) -> None:
+    try:
+        routes = {route.project_id: route for route in await directory.routes()}
+    except Unavailable as error:
+        _log.warning("routes not checked after a gap in the bus", error=str(error))
+        return
+    for tunnel in list(switch.by_project.values()):
+        route = routes.get(tunnel.project_id)
+        if route is not None and route.tunnel_id != tunnel.id:
+            replace_tunnel(switch, tunnel, route)

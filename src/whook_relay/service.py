@@ -1,0 +1,179 @@
+"""The relay's supervision tree. `run_relay` is called by the composition root with its ports open.
+
+relay body
+└─ infrastructure: lease, bus, heartbeat            an early return is fatal
+└─ listeners → tunnels, trunks                   end with the drain, at its deadline by force
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from random import uniform
+from typing import Final
+
+import trio
+
+from whook.backplane.ports import Bus, Directory, RelayInfo, Unavailable
+from whook.chassis import metrics
+from whook.chassis.drain import Drain
+from whook.chassis.listen import bound_address, open_listeners
+from whook.chassis.logs import get_logger
+from whook.chassis.readiness import Readiness
+from whook.chassis.tunnel_token import Verifier
+from whook.link import Heartbeat
+from whook.wire import GoAwayCode
+from whook_relay.lease import Lease, follow_bus
+from whook_relay.settings import RelaySettings
+from whook_relay.switch import Switch
+from whook_relay.trunks import Trunks
+from whook_relay.tunnels import PATH, Tunnels
+
+#: Share of the drain over which clients are asked to leave, so that they do not reconnect all at once.
+_LEAVE_SPREAD: Final = 0.3
+#: Seconds given to the directory to take the withdrawal; the lease ends by itself otherwise.
+_WITHDRAW_TIMEOUT: Final = 2.0
+#: Connections beyond the capacity, for handshakes that will be answered with 503.
+_SPARE_CONNECTIONS: Final = 1_000
+
+_log = get_logger("whook.relay")
+
+
+@dataclass(frozen=True, slots=True)
+class RelayPorts:
+    """Where a started relay is reached."""
+
+    tunnel_url: str
+    trunk_url: str
+
+
+async def run_relay(
+    settings: RelaySettings,
+    *,
+    directory: Directory,
+    bus: Bus,
+    verifier: Verifier,
+    drain: Drain,
+    readiness: Readiness,
+    task_status: trio.TaskStatus[RelayPorts] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Run a relay until its drain is over.
+
+    Raises:
+        ListenError: an address is taken or unusable.
+    """
+    agent = f"whook/{metrics.version()}"
+    switch = Switch(max_exchanges=settings.max_exchanges, max_watchers=settings.max_watchers)
+    heartbeat = Heartbeat(settings.heartbeat)
+    tunnel_listeners = await open_listeners(settings.listen, what="tunnels", option="--relay-listen")
+    trunk_listeners = await open_listeners(
+        settings.trunk_listen, what="trunks", option="--relay-trunk-listen"
+    )
+    relay = RelayInfo(
+        id=settings.relay_id,
+        tunnel_url=(settings.tunnel_url or f"ws://{bound_address(tunnel_listeners)}").rstrip("/") + PATH,
+        trunk_url=settings.trunk_url or f"tcp://{bound_address(trunk_listeners)}",
+        capacity=settings.capacity,
+        load=0,
+        version=metrics.version(),
+    )
+    tunnels = Tunnels(
+        settings,
+        switch,
+        directory=directory,
+        verifier=verifier,
+        heartbeat=heartbeat,
+        drain=drain,
+        agent=agent,
+    )
+    trunks = Trunks(settings, switch, heartbeat=heartbeat, agent=agent)
+    lease = Lease(settings, directory, switch, relay, drain)
+    trunk_drain = Drain(grace=drain.grace)  # trunks carry what the tunnels finish, so they end after them
+    with _published(switch), readiness.check("lease", lease.check):
+        async with trio.open_nursery() as infrastructure:
+            await infrastructure.start(follow_bus, bus, directory, switch)
+            infrastructure.start_soon(heartbeat.run, name="heartbeat")
+            async with trio.open_nursery() as handlers:
+                await handlers.start(
+                    partial(
+                        serve_tcp,
+                        tunnels.handle,
+                        tunnel_listeners,
+                        name="tunnels",
+                        drain=drain,
+                        limits=TcpLimits(settings.capacity + _SPARE_CONNECTIONS, per_address=None),
+                    )
+                )
+                await handlers.start(
+                    partial(
+                        serve_tcp,
+                        trunks.handle,
+                        trunk_listeners,
+                        name="trunks",
+                        drain=trunk_drain,
+                        limits=TcpLimits(per_address=None),
+                    )
+                )
+                await infrastructure.start(lease.run, name="lease")
+                task_status.started(RelayPorts(relay.tunnel_url, relay.trunk_url))
+                _log.info("relay ready", tunnels=relay.tunnel_url, trunks=relay.trunk_url)
+                await drain.wait()
+                handlers.cancel_scope.deadline = drain.deadline
+                await _let_go(directory, switch, relay, drain)
+                trunk_drain.begin(drain.reason)
+                for trunk in list(switch.trunks):
+                    trunk.link.finish("the relay has drained")
+            await _withdraw(directory, relay)
+            infrastructure.cancel_scope.cancel(reason="the relay has drained")
+
+
+async def _let_go(directory: Directory, switch: Switch, relay: RelayInfo, drain: Drain) -> None:
+    """Send the clients away and return when the last tunnel has closed; the caller bounds it.
+
+    While another relay can take them, each keeps its tunnel until it has opened a new one. Where there is
+    none, a tunnel closes as soon as its exchanges have finished.
+    """
+    message = f"the relay is going away: {drain.reason}"
+    if await _others(directory, relay):
+        pause = drain.grace * _LEAVE_SPREAD / max(1, len(switch.tunnels))
+        for tunnel in list(switch.tunnels.values()):
+            switch.ask_to_leave(tunnel, GoAwayCode.DRAIN, message)
+            await trio.sleep(uniform(0, 2 * pause))  # noqa: S311 - spreads load, keeps no secret
+    else:
+        for tunnel in list(switch.tunnels.values()):
+            switch.retire(tunnel, GoAwayCode.DRAIN, message)
+    await switch.wait_empty()
+
+
+async def _others(directory: Directory, relay: RelayInfo) -> bool:
+    with trio.move_on_after(_WITHDRAW_TIMEOUT):
+        try:
+            return any(other.id != relay.id and not other.draining for other in await directory.relays())
+        except Unavailable:
+            pass
+    return False
+
+
+async def _withdraw(directory: Directory, relay: RelayInfo) -> None:
+    with trio.move_on_after(_WITHDRAW_TIMEOUT):
+        try:
+            await directory.withdraw(relay.id)
+        except Unavailable as error:
+            _log.warning("lease not withdrawn; it will expire", error=str(error))
+
+
+@contextmanager
+def _published(switch: Switch) -> Generator[None]:
+    gauge = partial(metrics.watch, kind="gauge")
+    counter = partial(metrics.watch, kind="counter")
+    refusals = "Exchanges refused by the relay, by reason."
+    with ExitStack() as stack:
+        stack.enter_context(gauge("whook_tunnels", "Open tunnels.", lambda: len(switch.tunnels)))
+        stack.enter_context(gauge("whook_trunks", "Open trunks.", lambda: len(switch.trunks)))
+        stack.enter_context(counter("whook_relay_exchanges", "Exchanges opened.", lambda: switch.opened))
+        for code in switch.refused:
+            read = partial(switch.refused.__getitem__, code)
+            stack.enter_context(counter("whook_relay_refusals", refusals, read, reason=code.name.lower()))
+        yield

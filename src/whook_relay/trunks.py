@@ -1,0 +1,64 @@
+"""A conductor's trunk: proof of the cluster key, then frames.
+
+`Trunks.handle` is the handler of the trunk listener. A peer that cannot prove itself is refused and logged.
+"""
+
+from __future__ import annotations
+
+import trio
+
+from whook.chassis.logs import get_logger
+from whook.chassis.tcp import Peer
+from whook.link import (
+    Heartbeat,
+    Link,
+    LinkClosed,
+    LinkRefused,
+    StreamTransport,
+    TrunkRefused,
+    introduce_relay,
+)
+from whook.wire import ProtocolError
+from whook_relay.settings import RelaySettings
+from whook_relay.switch import Switch, Trunk
+
+_log = get_logger("whook.relay.trunk")
+
+
+class Trunks:
+    """Accepts conductors."""
+
+    def __init__(self, settings: RelaySettings, switch: Switch, *, heartbeat: Heartbeat, agent: str) -> None:
+        self._settings = settings
+        self._switch = switch
+        self._heartbeat = heartbeat
+        self._agent = agent
+        self._key = settings.cluster_key.get_secret_value().encode()
+
+    async def handle(self, stream: trio.SocketStream, peer: Peer) -> None:
+        """Serve one trunk from its introduction to its end."""
+        link = Link(StreamTransport(stream), name=f"trunk {peer.host}:{peer.port}")
+        log = _log.bind(peer=f"{peer.host}:{peer.port}")
+        try:
+            with trio.fail_after(self._settings.handshake_timeout):
+                hello = await introduce_relay(
+                    link,
+                    self._key,
+                    agent=self._agent,
+                    instance=self._settings.relay_id,
+                    heartbeat=self._settings.heartbeat,
+                )
+        except TrunkRefused as error:
+            log.warning("trunk refused", reason=str(error))
+            return
+        except (LinkClosed, LinkRefused, ProtocolError, trio.TooSlowError) as error:
+            log.warning("trunk not introduced", reason=str(error) or "no introduction in time")
+            return
+        trunk = Trunk(link)
+        self._heartbeat.add(link)
+        log.info("trunk opened", conductor=hello.instance)
+        try:
+            await link.run(self._switch.receiver_for_trunk(trunk))
+        finally:
+            self._switch.remove_trunk(trunk)
+            log.info("trunk closed", conductor=hello.instance, reason=link.close_reason)

@@ -1,0 +1,207 @@
+"""A tunnel's life: handshake, token, introduction, claim, frames, end.
+
+`Tunnels.handle` is the handler of the tunnel listener. Whatever refuses a client does so with a reason that
+it can show: as an HTTP problem before the WebSocket is open, as GOAWAY after. One tunnel's failure
+ends that tunnel alone.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+import trio
+
+from whook.backplane.ports import Directory, LeaseLost, RouteHeld, Unavailable
+from whook.chassis.drain import Drain
+from whook.chassis.ids import new_id
+from whook.chassis.logs import get_logger
+from whook.chassis.problem import ProblemError
+from whook.chassis.tcp import Peer
+from whook.chassis.tunnel_token import TunnelClaims, TunnelTokenInvalid, Verifier
+from whook.link import Heartbeat, Link, LinkClosed, LinkRefused
+from whook.link.websocket import Handshake, WebSocketTransport, open_handshake
+from whook.wire import (
+    PROTOCOL_VERSION,
+    GoAwayCode,
+    Hello,
+    ProtocolError,
+    encode_goaway,
+    encode_hello,
+)
+from whook_relay.settings import RelaySettings
+from whook_relay.switch import Switch, Tunnel
+
+PATH: Final = "/v1/tunnel"
+#: Seconds that releasing a route may take once the tunnel is gone; the lease ends it otherwise.
+_RELEASE_TIMEOUT: Final = 2.0
+#: Seconds before a refused client should try again.
+_RETRY_FULL: Final = 5
+_HOLDER_LENGTH: Final = 100
+
+_log = get_logger("whook.relay.tunnel")
+
+
+class _Refused(Exception):
+    """The client cannot have this tunnel, and is told why by GOAWAY."""
+
+    def __init__(self, code: GoAwayCode, message: str, retry_after: float = 0.0) -> None:
+        super().__init__(message)
+        self.code = code
+        self.retry_after = retry_after
+
+
+class Tunnels:
+    """Accepts tunnels into the switch."""
+
+    def __init__(
+        self,
+        settings: RelaySettings,
+        switch: Switch,
+        *,
+        directory: Directory,
+        verifier: Verifier,
+        heartbeat: Heartbeat,
+        drain: Drain,
+        agent: str,
+    ) -> None:
+        self._settings = settings
+        self._switch = switch
+        self._directory = directory
+        self._verifier = verifier
+        self._heartbeat = heartbeat
+        self._drain = drain
+        self._agent = agent
+
+    async def handle(self, stream: trio.SocketStream, peer: Peer) -> None:
+        """Serve one connection from its handshake to its end."""
+        try:
+            async with open_handshake(stream, timeout=self._settings.handshake_timeout) as handshake:
+                claims = await self._admit(handshake)
+                if claims is not None:
+                    await self._serve(await handshake.accept(), claims, peer)
+        except* (LinkClosed, LinkRefused, ProtocolError, trio.TooSlowError) as group:
+            _log.debug("no tunnel", peer=peer.host, errors=[str(error) for error in group.exceptions])
+
+    async def _admit(self, handshake: Handshake) -> TunnelClaims | None:
+        """Check the handshake; answer it with a problem and return None when it cannot become a tunnel."""
+        try:
+            return self._check(handshake)
+        except ProblemError as problem:
+            headers = [*problem.headers, (b"content-length", b"%d" % len(problem.body))]
+            await handshake.reject(problem.status, headers, problem.body)
+            return None
+
+    def _check(self, handshake: Handshake) -> TunnelClaims:
+        if handshake.path.partition("?")[0] != PATH:
+            raise ProblemError(404, "not-found", detail=f"Tunnels are opened at {PATH}.")
+        if not handshake.speaks_whook:
+            raise ProblemError(
+                400, "version", detail="The client must offer the WebSocket subprotocol whook.v1: update it."
+            )
+        scheme, _, token = handshake.headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not token:
+            raise ProblemError(401, "unauthorized", detail="A tunnel token is missing.")
+        try:
+            claims = self._verifier.verify(token.strip(), relay_id=self._settings.relay_id)
+        except TunnelTokenInvalid as error:
+            raise ProblemError(401, "unauthorized", detail=f"The tunnel token is refused: {error}.") from None
+        if self._drain.begun or len(self._switch.tunnels) >= self._settings.capacity:
+            raise ProblemError(
+                503, "no-relay", detail="This relay takes no more tunnels now.", retry_after=_RETRY_FULL
+            )
+        return claims
+
+    async def _serve(self, transport: WebSocketTransport, claims: TunnelClaims, peer: Peer) -> None:
+        tunnel_id = new_id("tun")
+        link = Link(transport, name=f"tunnel {claims.project} {tunnel_id}")
+        with trio.fail_after(self._settings.handshake_timeout):
+            hello = await link.receive_hello()
+        tunnel = Tunnel(
+            link,
+            tunnel_id=tunnel_id,
+            project_id=claims.project_id,
+            project=claims.project,
+            user_id=claims.user_id,
+            token_id=claims.token_id,
+            instance=hello.instance or tunnel_id,
+            holder=_printable(hello.holder) or "an unnamed client",
+            expires_at=claims.expires_at,
+            watch=hello.mode == "watch",
+        )
+        log = _log.bind(project=claims.project, tunnel=tunnel_id, peer=peer.host)
+        try:
+            with trio.fail_after(self._settings.handshake_timeout):
+                try:
+                    await self._introduce(tunnel, hello)
+                except _Refused as refusal:
+                    log.info("tunnel refused", reason=refusal.code.name.lower())
+                    await link.send_now(encode_goaway(refusal.code, str(refusal), refusal.retry_after))
+                    return
+            log.info("tunnel opened", holder=tunnel.holder, mode=hello.mode, agent=_printable(hello.agent))
+            self._heartbeat.add(link)
+            link.expire_after(tunnel.expires_at - time.time(), "the tunnel's token expired")
+            await link.run(self._switch.receiver_for_tunnel(tunnel))
+        finally:
+            reason = link.close_reason or "it was never opened"
+            self._switch.remove(tunnel, reason)
+            log.info("tunnel closed", reason=reason)
+            if tunnel.generation and not self._drain.begun:
+                with trio.move_on_after(_RELEASE_TIMEOUT, shield=True):
+                    await self._release(tunnel)
+
+    async def _introduce(self, tunnel: Tunnel, hello: Hello) -> None:
+        """Claim the project and answer the introduction, or raise `_Refused`."""
+        if hello.version != PROTOCOL_VERSION:
+            raise _Refused(
+                GoAwayCode.VERSION,
+                f"this server speaks protocol version {PROTOCOL_VERSION}, the client {hello.version}: "
+                f"install the whook version of the server",
+            )
+        if tunnel.watch and not self._switch.has_room_to_watch(tunnel.project_id):
+            raise _Refused(GoAwayCode.FULL, f"{tunnel.project} has as many onlookers as it may", _RETRY_FULL)
+        # Found by its id before its route is published: a conductor may open an exchange at once. What it
+        # sends waits in the link until the HELLO below is out.
+        self._switch.add(tunnel)
+        if not tunnel.watch:
+            await self._claim(tunnel, takeover=hello.mode == "takeover")
+        answer = Hello(
+            version=PROTOCOL_VERSION,
+            agent=self._agent,
+            peer="relay",
+            tunnel_id=tunnel.id,
+            heartbeat=self._settings.heartbeat,
+            max_exchanges=self._settings.max_exchanges,
+        )
+        await tunnel.link.send_now(encode_hello(answer))
+
+    async def _claim(self, tunnel: Tunnel, *, takeover: bool) -> None:
+        try:
+            route = await self._directory.claim(
+                project_id=tunnel.project_id,
+                project=tunnel.project,
+                relay_id=self._settings.relay_id,
+                tunnel_id=tunnel.id,
+                instance=tunnel.instance,
+                holder=tunnel.holder,
+                takeover=takeover,
+            )
+        except RouteHeld as held:
+            raise _Refused(
+                GoAwayCode.HELD, f"{tunnel.project} is held by {_printable(held.route.holder)}"
+            ) from None
+        except (LeaseLost, Unavailable) as error:
+            raise _Refused(
+                GoAwayCode.FULL, f"this relay takes no tunnels now: {error}", self._settings.lease_interval
+            ) from None
+        self._switch.hold(tunnel, route.generation)
+
+    async def _release(self, tunnel: Tunnel) -> None:
+        try:
+            await self._directory.release(tunnel.project_id, tunnel.generation)
+        except Unavailable as error:
+            _log.warning("route not released", tunnel=tunnel.id, error=str(error))
+
+
+def _printable(text: str) -> str:
+    return "".join(char for char in text if char.isprintable())[:_HOLDER_LENGTH]
