@@ -5,7 +5,7 @@ than carry binary messages; text messages end the link.
 """
 
 import ssl
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager
 from typing import Final
 from urllib.parse import urlsplit
@@ -88,9 +88,7 @@ class Handshake:
     def __init__(self, request: trio_websocket.WebSocketRequest) -> None:
         self._request = request
         self.path = request.path
-        self.headers = {
-            name.decode("latin-1").lower(): value.decode("latin-1") for name, value in request.headers
-        }
+        self.headers = _decoded(request.headers)
 
     @property
     def speaks_whook(self) -> bool:
@@ -114,7 +112,7 @@ class Handshake:
 
 
 @asynccontextmanager
-async def open_handshake(stream: trio.abc.Stream, *, timeout: float) -> AsyncIterator[Handshake]:
+async def open_handshake(stream: trio.abc.Stream, *, timeout: float) -> AsyncGenerator[Handshake]:
     """Receive a WebSocket opening handshake on an accepted stream; the stream is closed on exit.
 
     Raises:
@@ -142,7 +140,7 @@ async def connect_websocket(
     headers: list[tuple[bytes, bytes]],
     timeout: float,
     ssl_context: ssl.SSLContext | None = None,
-) -> AsyncIterator[WebSocketTransport]:
+) -> AsyncGenerator[WebSocketTransport]:
     """Dial a WebSocket (`ws://` or `wss://`) and close it on exit.
 
     Raises:
@@ -167,10 +165,8 @@ async def connect_websocket(
             opening = False
             yield WebSocketTransport(connection)
     except trio_websocket.ConnectionRejected as error:
-        found = {
-            name.decode("latin-1").lower(): value.decode("latin-1") for name, value in error.headers or ()
-        }
-        raise HandshakeRefused(error.status_code, found, (error.body or b"")[:_REFUSAL_BODY]) from None
+        body = (error.body or b"")[:_REFUSAL_BODY]
+        raise HandshakeRefused(error.status_code, _decoded(error.headers or ()), body) from None
     except trio_websocket.ConnectionTimeout:
         raise LinkClosed(f"no answer from {url} within {timeout:g} s") from None
     except trio_websocket.DisconnectionTimeout:
