@@ -1,7 +1,7 @@
 """Check that every link and anchor in the project's Markdown leads somewhere. Run by `nox -s docs` and by CI.
 
-It owns: reading headings and links out of Markdown, and deciding whether links within the project are good. It
-must never open the network: an address outside the project is only checked for being an address.
+It owns: reading headings and links out of Markdown, and deciding whether links within the project are good.
+It must never open the network: an address outside the project is only checked for being an address.
 """
 
 from __future__ import annotations

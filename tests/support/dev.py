@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -11,33 +12,82 @@ from urllib.parse import urlsplit
 from tests.support.deadlines import DEADLINE
 from tests.support.whook_process import WhookProcess
 
-FREE_PORTS = ("--port", "0", "--api-port", "0", "--tunnel-port", "0", "--admin-port", "0")
-PROJECT = "demo"
+PORT_OPTIONS = ("--port", "--api-port", "--tunnel-port", "--admin-port")
+START = 2 * DEADLINE
+"""A start may take longer than anything else: a cold interpreter, a new database."""
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """One server with at least its ingress known."""
+    """A tunnel that is ready: `whook dev`, or `whook connect` beside a server."""
 
     process: WhookProcess
     port: int
     """Port of the ingress."""
     host: bytes
     """Host header that leads to the project."""
+    public_url: str = ""
 
 
-def running(process: WhookProcess, public_url: str) -> Running:
-    """Take the ingress's port and the Host header from a project's public URL."""
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A running `whook serve`."""
+
+    process: WhookProcess
+    port: int
+    """Port of the ingress."""
+    api: str
+    token: str
+
+
+def free_ports() -> tuple[int, ...]:
+    """Give ports for the four listeners, for a server that must come back on the same ones."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in PORT_OPTIONS]
+        return tuple(s.getsockname()[1] for s in sockets)
+
+
+def _port_options(ports: tuple[int, ...] | None) -> list[str]:
+    values = ports or (0,) * len(PORT_OPTIONS)
+    return [word for name, value in zip(PORT_OPTIONS, values, strict=True) for word in (name, str(value))]
+
+
+def _running(process: WhookProcess, public_url: str) -> Running:
     parts = urlsplit(public_url)
     assert parts.port is not None
-    return Running(process, parts.port, parts.netloc.encode())
+    return Running(process, parts.port, parts.netloc.encode(), public_url)
 
 
 @contextmanager
-def whook_dev(home: Path, *args: str, forward: str | None = None) -> Iterator[Running]:
+def whook_dev(home: Path, *options: str, forward: str | None = None) -> Iterator[Running]:
     """Run `whook dev` until the block ends; given once its tunnel is ready."""
     target = ("--forward", forward) if forward else ()
-    command = ("dev", "--json", *FREE_PORTS, "--data-dir", str(home / "data"), *target, *args)
+    command = ("dev", "--json", *_port_options(None), "--data-dir", str(home / "data"), *target, *options)
     with WhookProcess(*command, home=home) as process:
-        ready = process.wait_event("connected", seconds=2 * DEADLINE)
-        yield running(process, ready["public_url"])
+        yield _running(process, process.wait_event("connected", seconds=START)["public_url"])
+
+
+@contextmanager
+def whook_serve(
+    home: Path, *options: str, ports: tuple[int, ...] | None = None, token: str | None = None
+) -> Iterator[Served]:
+    """Run `whook serve` until the block ends; `token` is known from an earlier run on the same data."""
+    command = ("serve", *_port_options(ports), "--data-dir", str(home / "data"), *options)
+    with WhookProcess(*command, home=home) as process:
+        ready = process.wait_event("ready", seconds=START)
+        yield Served(process, ready["port"], ready["api"], token or ready["token"])
+
+
+@contextmanager
+def whook_connect(
+    server: Served, project: str, *options: str, forward: str | None = None, wait: bool = True
+) -> Iterator[Running]:
+    """Run `whook connect` until the block ends; with `wait`, given once its tunnel is ready."""
+    target = ("--forward", forward) if forward else ()
+    command = ("connect", project, "--json", "--server", server.api, *target, *options)
+    home = server.process.home / f"client-{project}"
+    with WhookProcess(*command, home=home, env={"WHOOK_TOKEN": server.token}) as process:
+        if wait:
+            yield _running(process, process.wait_event("connected", seconds=START)["public_url"])
+        else:
+            yield Running(process, server.port, f"{project}.localhost:{server.port}".encode())

@@ -26,6 +26,7 @@ class WhookProcess:
 
     def __init__(self, *args: str, home: Path, env: dict[str, str] | None = None) -> None:
         self.args = args
+        self.home = home
         self.events: list[Event] = []
         self.output: list[str] = []
         """Lines of standard output that were no JSON objects."""

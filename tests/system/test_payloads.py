@@ -1,7 +1,7 @@
 """Vendors' webhooks arrive verifiable: signed on one side, verified on the other by the vendors' libraries.
 
-A signature covers the raw body and headers, so one changed byte on the way fails these tests; each vendor's test
-also shows that its verification would notice.
+A signature covers the raw body and headers, so one changed byte on the way fails these tests; each test of a
+vendor also shows that its verification would notice.
 """
 
 from __future__ import annotations

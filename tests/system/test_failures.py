@@ -1,0 +1,144 @@
+"""What senders and developers see when a part dies in mid-request: an answer, and then recovery.
+
+Every process is the real one; killing is SIGKILL, and nobody gets to say goodbye.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.deadlines import Gate
+from tests.support.dev import Served, free_ports, whook_connect, whook_serve
+from tests.support.origin import Origin, Script, Turn, ok, response
+from tests.support.rawhttp import Peer, PeerClosed, post, post_bytes
+
+
+def held(gate: Gate, answer: bytes = b"late") -> Script:
+    """Script: read the request, then answer only when the gate opens."""
+
+    def script(turn: Turn) -> None:
+        turn.read()
+        gate.wait()
+        turn.send(response(answer))
+
+    return script
+
+
+def test_client_killed_in_mid_request(tmp_path: Path) -> None:
+    """The sender gets a 502 that names the cause; a new client serves the project at once."""
+    with Origin(ok) as origin, whook_serve(tmp_path) as server:
+        gate = Gate("never opened before the kill")
+        with whook_connect(server, "shop", forward=origin.url) as first:
+            origin.script(held(gate))
+            with Peer.connect(server.port) as sender:
+                sender.send(post_bytes(first.host, b"in flight"))
+                origin.wait_received(1)
+                first.process.kill()
+                answer = sender.read_response(b"POST")
+            gate.open()
+        assert answer.status == 502
+        assert answer.value(b"content-type") == b"application/problem+json"
+        assert b"urn:whook:problem:tunnel-lost" in answer.body
+
+        origin.reset()
+        with whook_connect(server, "shop", forward=origin.url) as second:
+            assert second.host == first.host
+            assert post(server.port, second.host, b"again").status == 200
+
+
+def test_client_killed_in_mid_response(tmp_path: Path) -> None:
+    """A response that cannot be finished must not look finished: the connection breaks before its end."""
+    with Origin(ok) as origin, whook_serve(tmp_path) as server:
+        gate = Gate("never opened before the kill")
+
+        def half(turn: Turn) -> None:
+            turn.read()
+            turn.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n")
+            gate.wait()
+
+        origin.script(half)
+        with (
+            whook_connect(server, "shop", forward=origin.url) as client,
+            Peer.connect(server.port) as sender,
+        ):
+            sender.send(post_bytes(client.host))
+            assert sender.read_head().status == 200
+            assert sender.read_chunk() == b"first"
+            client.process.kill()
+            with pytest.raises(PeerClosed):
+                sender.read_chunk()
+            gate.open()
+
+
+def test_server_killed_in_mid_request(tmp_path: Path) -> None:
+    """The client survives, reconnects to the restarted server and keeps its public URL."""
+    ports = free_ports()
+    gate = Gate("never opened before the kill")
+    with Origin(ok) as origin, whook_serve(tmp_path, ports=ports) as server:
+        client = whook_connect(server, "shop", forward=origin.url)
+        with client as connected:
+            origin.script(held(gate))
+            with Peer.connect(server.port) as sender:
+                sender.send(post_bytes(connected.host, b"in flight"))
+                origin.wait_received(1)
+                server.process.kill()
+                assert sender.at_end()
+            gate.open()
+            connected.process.wait_event("disconnected")
+            seen = len(connected.process.events)
+            with whook_serve(tmp_path, ports=ports, token=server.token) as again:
+                back = connected.process.wait_event("connected", after=seen)
+                assert back["public_url"] == connected.public_url
+                origin.reset()
+                assert post(again.port, connected.host, b"after").status == 200
+
+
+def test_local_server_is_down(tmp_path: Path) -> None:
+    """A connection that the local server refuses is a 502 that says so, and the tunnel stays."""
+    with whook_serve(tmp_path) as server, Origin(ok) as origin:
+        (nobody, *_) = free_ports()
+        with whook_connect(server, "shop", forward=f"http://127.0.0.1:{nobody}") as client:
+            answer = post(server.port, client.host, b"{}")
+            assert answer.status == 502
+            assert b"json" in answer.value(b"content-type")
+            event = client.process.wait_event("request")
+            assert event["error"]
+        with whook_connect(server, "shop", forward=origin.url) as client:
+            assert post(server.port, client.host, b"{}").status == 200
+
+
+def test_local_server_restarts_between_requests(tmp_path: Path) -> None:
+    """Pooled connections that the local server closed while idle cost no request."""
+    with (
+        Origin(ok) as origin,
+        whook_serve(tmp_path) as server,
+        whook_connect(server, "shop", forward=origin.url) as client,
+    ):
+        for _ in range(5):
+            assert post(server.port, client.host, b"{}").status == 200
+            origin.drop_connections()
+
+
+def test_nobody_is_connected(tmp_path: Path) -> None:
+    """A known project without a tunnel and an unknown project are told apart."""
+    with Origin(ok) as origin, whook_serve(tmp_path) as server:
+        with whook_connect(server, "shop", forward=origin.url) as client:
+            host = client.host
+            assert client.process.stop() == 0
+        answer = post(server.port, host)
+        assert answer.status == 503
+        assert int(answer.value(b"retry-after")) > 0
+        assert b"urn:whook:problem:no-tunnel" in answer.body
+        answer = post(server.port, host.replace(b"shop", b"nobody"))
+        assert answer.status == 404
+        assert b"urn:whook:problem:unknown-project" in answer.body
+
+
+def test_wrong_token_is_final(tmp_path: Path) -> None:
+    """A refusal that no retry can mend ends the client with its documented exit status."""
+    with whook_serve(tmp_path) as server:
+        wrong = Served(server.process, server.port, server.api, "whk_" + "0" * 40)
+        with whook_connect(wrong, "shop", wait=False) as client:
+            assert client.process.wait() == 4
