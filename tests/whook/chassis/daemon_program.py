@@ -43,8 +43,8 @@ async def blocks(daemon: Daemon) -> None:
 async def streams(daemon: Daemon) -> None:
     async def flood(scope, receive, send):  # type: ignore[no-untyped-def]
         await send({"type": "http.response.start", "status": 200, "headers": []})
-        while True:
-            await send({"type": "http.response.body", "body": b"x" * 65_536, "more_body": True})
+        # More than all socket buffers hold, in one send: an unread one is stuck for certain.
+        await send({"type": "http.response.body", "body": b"x" * 32_000_000, "more_body": True})
 
     listeners = await open_listeners("127.0.0.1:0")
     ready(daemon, bound_port(listeners))
