@@ -1,0 +1,152 @@
+"""The answers that the conductor gives itself when a request cannot be handed on.
+
+Owns the stable problem types a sender may see and their bytes on the wire (RFC 9457). Called by the ingress
+and by nothing else; the control API words its own problems in `api`. Must never say anything about the inside
+of the service (addresses, tracebacks, names of relays): a sender is a stranger.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import Final
+
+from whook.chassis.problem import CONTENT_TYPE, problem
+from whook.wire import ResetCode
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One refusal: what went wrong, in the terms of RFC 9457 section 3.
+
+    `slug` is the stable part of `urn:whook:problem:<slug>`. `retry_after` is in seconds (RFC 9110 section
+    10.2.3).
+    """
+
+    status: int
+    slug: str
+    title: str
+    detail: str
+    retry_after: int | None = None
+
+
+UNKNOWN_PROJECT: Final = Answer(
+    404,
+    "unknown-project",
+    "Unknown project",
+    "No project answers to this address. Check the host name, or connect once to create the project.",
+)
+NO_TUNNEL: Final = Answer(
+    503,
+    "no-tunnel",
+    "No tunnel",
+    "The project exists, but nobody is connected to receive its webhooks now. Send it again later.",
+    retry_after=5,
+)
+TUNNEL_LOST: Final = Answer(
+    502,
+    "tunnel-lost",
+    "Tunnel lost",
+    "The tunnel broke before an answer came back. The request may or may not have been handled.",
+)
+NO_ANSWER: Final = Answer(
+    502,
+    "no-answer",
+    "No answer",
+    "The far end gave the request up before it had answered. It may or may not have been handled.",
+)
+BAD_ANSWER: Final = Answer(
+    502, "bad-answer", "Bad answer", "The far end of the tunnel sent an answer that is not valid HTTP."
+)
+DEADLINE_EXCEEDED: Final = Answer(
+    504,
+    "deadline-exceeded",
+    "Deadline exceeded",
+    "No answer came back in time. The request may or may not have been handled.",
+)
+OVERLOADED: Final = Answer(
+    503,
+    "overloaded",
+    "Overloaded",
+    "Too many requests are under way. Send it again later.",
+    retry_after=2,
+)
+DRAINING: Final = Answer(
+    503,
+    "draining",
+    "Shutting down",
+    "This server is being stopped and takes no new requests. Send it again.",
+    retry_after=1,
+)
+UNAVAILABLE: Final = Answer(
+    503,
+    "unavailable",
+    "Temporarily unavailable",
+    "The server cannot tell at the moment who receives this request. Send it again later.",
+    retry_after=5,
+)
+REQUEST_TIMEOUT: Final = Answer(
+    408, "request-timeout", "Request timeout", "The request did not arrive in time."
+)
+TOO_LARGE: Final = Answer(
+    413, "body-too-large", "Body too large", "The far end of the tunnel does not take a body of this size."
+)
+HEAD_TOO_LARGE: Final = Answer(
+    431, "head-too-large", "Head too large", "The request's head is too long to be passed on."
+)
+
+_OF_RESET: Final[dict[int, Answer]] = {
+    ResetCode.OVERLOADED: OVERLOADED,
+    ResetCode.NO_TUNNEL: NO_TUNNEL,
+    ResetCode.TUNNEL_LOST: TUNNEL_LOST,
+    ResetCode.DEADLINE: DEADLINE_EXCEEDED,
+    ResetCode.TOO_LARGE: TOO_LARGE,
+    ResetCode.DRAINING: NO_TUNNEL,
+}
+
+
+def answer_to_reset(code: int) -> Answer:
+    """Return what the sender is told when its exchange was reset before a response head.
+
+    DRAINING says that the far end is leaving, so for the sender there is no tunnel for the moment. Codes that
+    only tell of trouble at the far end, and those of a newer peer, become `no-answer`.
+    """
+    return _OF_RESET.get(code, NO_ANSWER)
+
+
+def bad_message(status: int, slug: str, detail: str) -> Answer:
+    """Return the refusal of a request that the parser would not accept, from the parts of its error."""
+    return Answer(status, slug, _phrase(status), detail)
+
+
+def encode_answer(
+    answer: Answer, *, head_only: bool = False, close: bool = False, event_id: str = ""
+) -> bytes:
+    """Return `answer` as one whole HTTP/1.1 response.
+
+    `head_only` leaves the body out, as the answer to HEAD must (RFC 9110 section 9.3.2). `close` announces
+    that the connection will be closed. `event_id`, when there is one, is named in the body so that sender and
+    developer can talk about the same request.
+    """
+    extra = {"event_id": event_id} if event_id else {}
+    body = problem(answer.status, answer.slug, answer.title, answer.detail, **extra)
+    lines = [
+        f"HTTP/1.1 {answer.status} {_phrase(answer.status)}",
+        f"Date: {formatdate(usegmt=True)}",
+        f"Content-Type: {CONTENT_TYPE}",
+        f"Content-Length: {len(body)}",
+    ]
+    if answer.retry_after is not None:
+        lines.append(f"Retry-After: {answer.retry_after}")
+    if close:
+        lines.append("Connection: close")
+    head = ("\r\n".join(lines) + "\r\n\r\n").encode("ascii")
+    return head if head_only else head + body
+
+
+def _phrase(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return "Error"

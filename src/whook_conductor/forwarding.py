@@ -1,0 +1,80 @@
+"""The head that goes to the far end: what the sender sent, minus the hop, plus what whook says about it.
+
+Called by the ingress once for each request. Pure. Nothing of the sender's own fields is changed, reordered or
+dropped but what belongs to the hop (RFC 9110 section 7.6.1); what is added comes last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from ipaddress import IPv4Network, IPv6Network, ip_address
+from typing import Final, NamedTuple
+
+from whook.http1 import Headers, RequestHead, hop_by_hop
+
+_VIA: Final = {b"1.0": (b"Via", b"1.0 whook"), b"1.1": (b"Via", b"1.1 whook")}
+_ATTEMPT: Final = (b"Whook-Attempt", b"1")
+_SCHEMES: Final = frozenset({"http", "https"})
+
+Network = IPv4Network | IPv6Network
+
+
+class Forwarded(NamedTuple):
+    """What the far end learns about a request's origin."""
+
+    client: str
+    scheme: str
+    headers: Headers
+
+
+class Forwarding:
+    """Builds heads for the requests of one connection."""
+
+    __slots__ = ("_for", "_host", "_proto", "_scheme", "_trusted")
+
+    def __init__(self, host: str, scheme: str, *, trusted: bool) -> None:
+        """`host` is the peer's address. A `trusted` peer's own X-Forwarded-* fields are believed."""
+        self._host = host
+        self._scheme = scheme
+        self._trusted = trusted
+        self._for = (b"X-Forwarded-For", host.encode("ascii"))
+        self._proto = (b"X-Forwarded-Proto", scheme.encode("ascii"))
+
+    def forward(self, head: RequestHead, event_id: str, *, upgrade: bool) -> Forwarded:
+        """Return the fields to send on, and who is asking. `upgrade` keeps the wish for another protocol."""
+        headers = hop_by_hop(head.headers, upgrade=upgrade)
+        if self._trusted:
+            return self._forward_trusted(head, headers, event_id)
+        headers += (
+            (b"Whook-Event-Id", event_id.encode("ascii")),
+            _ATTEMPT,
+            self._for,
+            (b"X-Forwarded-Host", head.host),
+            self._proto,
+            _VIA[head.version],
+        )
+        return Forwarded(self._host, self._scheme, headers)
+
+    def _forward_trusted(self, head: RequestHead, headers: Headers, event_id: str) -> Forwarded:
+        told = {name.lower(): value for name, value in headers}
+        client = told.get(b"x-forwarded-for", b"").rpartition(b",")[2].strip().decode("ascii", "replace")
+        scheme = told.get(b"x-forwarded-proto", b"").strip().lower().decode("ascii", "replace")
+        headers += ((b"Whook-Event-Id", event_id.encode("ascii")), _ATTEMPT, self._for)
+        if b"x-forwarded-host" not in told:
+            headers.append((b"X-Forwarded-Host", head.host))
+        if scheme not in _SCHEMES:
+            scheme = self._scheme
+            headers.append(self._proto)
+        headers.append(_VIA[head.version])
+        return Forwarded(client or self._host, scheme, headers)
+
+
+def is_trusted(host: str, networks: Sequence[Network]) -> bool:
+    """Return whether the peer `host` is one of the proxies that may speak for others."""
+    if not networks:
+        return False
+    try:
+        address = ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    return any(address in network for network in networks)

@@ -1,0 +1,71 @@
+"""The public ingress: what happens on one sender's connection, from its first byte to its close.
+
+Handed to the chassis' TCP server by the service; owns nothing but the set of idle connections. Each
+connection is one task, whose requests are answered in the order in which they came (RFC 9112 section
+9.3.2).
+"""
+
+from __future__ import annotations
+
+import socket
+
+import trio
+
+from whook.chassis.problem import RawHeaders, problem, raw_response
+from whook.chassis.tcp import Peer
+from whook.http1 import Failed
+from whook_conductor.answers import OVERLOADED, REQUEST_TIMEOUT, bad_message, encode_answer
+from whook_conductor.conversation import Context, Conversation
+from whook_conductor.forwarding import Forwarding, is_trusted
+from whook_conductor.sender import Phase, Sender
+
+_RETRY: RawHeaders = [(b"Retry-After", b"%d" % (OVERLOADED.retry_after or 1))]
+REFUSAL = raw_response(503, problem(503, OVERLOADED.slug, OVERLOADED.title, "Too many connections."), _RETRY)
+"""What a connection beyond the limits is sent."""
+
+
+class Ingress:
+    """Serves senders. `handle` is the task of one connection."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._idle: set[Sender] = set()
+
+    async def handle(self, stream: trio.SocketStream, peer: Peer) -> None:
+        """Serve one connection, which the caller closes. Raises what a socket does whose peer is gone."""
+        stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        sender = Sender(stream, peer, self._context.settings, self._idle)
+        with sender.guard:
+            await self._serve(sender)
+        if sender.guard.cancelled_caught and sender.phase is Phase.HEAD:
+            sender.parting = encode_answer(REQUEST_TIMEOUT, close=True)
+            sender.must_linger = True
+        if sender.parting:
+            with trio.move_on_after(self._context.settings.linger_timeout):
+                await sender.write(sender.parting)
+        if sender.must_linger:
+            await sender.linger()
+
+    async def _serve(self, sender: Sender) -> None:
+        context = self._context
+        settings = context.settings
+        trusted = is_trusted(sender.host, settings.trusted_proxies)
+        forwarding = Forwarding(sender.host, settings.public_scheme, trusted=trusted)
+        while True:
+            head = await sender.next_head()
+            if head is None:
+                return
+            if isinstance(head, Failed):
+                error = head.error
+                answer = bad_message(error.status, error.type, error.detail)
+                sender.parting = encode_answer(answer, close=True)
+                sender.must_linger = True
+                return
+            if not await Conversation(context, sender, head).run(forwarding) or context.drain.begun:
+                return
+
+    async def end_idle(self) -> None:
+        """Close the idle connections once the drain begins; those in use close after their request."""
+        await self._context.drain.wait()
+        for sender in list(self._idle):
+            sender.guard.cancel(reason="draining")

@@ -1,0 +1,78 @@
+"""What to do for a request whose project has no route here, or whose route turned out wrong.
+
+Called by the ingress beside the fast path, never on it. Asks the store which projects exist and the
+directory, once, who holds one; what it learns goes into the route table. Raises `Refusal`, the answer to
+the sender.
+"""
+
+from __future__ import annotations
+
+import structlog
+
+from whook.backplane.ports import Directory, Route, Unavailable
+from whook_conductor.answers import NO_TUNNEL, OVERLOADED, UNAVAILABLE, UNKNOWN_PROJECT, Answer
+from whook_conductor.projects import LookupsBusyError, ProjectCache
+from whook_conductor.routes import RouteTable
+
+_log = structlog.get_logger("whook.conductor.resolver")
+
+
+class Refusal(Exception):
+    """The request ends here with `answer`."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__(answer.slug)
+        self.answer = answer
+
+
+class Resolver:
+    """The way from a project's name to its route when the table alone does not know."""
+
+    def __init__(self, table: RouteTable, projects: ProjectCache, directory: Directory) -> None:
+        self._table = table
+        self._projects = projects
+        self._directory = directory
+
+    async def find(self, name: str) -> Route:
+        """Return the route of a project that the table does not have.
+
+        As long as the table follows the directory its silence is the answer; the directory is asked only when
+        the table is behind. Raises `Refusal`.
+        """
+        try:
+            project = await self._projects.find(name)
+        except LookupsBusyError:
+            raise Refusal(OVERLOADED) from None
+        except Unavailable as error:
+            _log.warning("cannot look up a project", error=str(error))
+            raise Refusal(UNAVAILABLE) from None
+        if project is None:
+            raise Refusal(UNKNOWN_PROJECT)
+        # The look-up took time: the tunnel may have come meanwhile.
+        route = self._table.lookup(name)
+        if route is None and not self._table.ready:
+            route = await self._ask(project.id)
+        if route is None:
+            raise Refusal(NO_TUNNEL)
+        return route
+
+    async def again(self, route: Route) -> Route | None:
+        """Ask the directory once who holds the project now, `route` having led nowhere.
+
+        Returns None when nobody does, or when the directory still says the same. Raises `Refusal`.
+        """
+        found = await self._ask(route.project_id)
+        if found is None:
+            self._table.forget(route.project_id, route.generation)
+            return None
+        return found if found.generation != route.generation else None
+
+    async def _ask(self, project_id: str) -> Route | None:
+        try:
+            route = await self._directory.route(project_id)
+        except Unavailable as error:
+            _log.warning("cannot ask the directory", error=str(error))
+            raise Refusal(UNAVAILABLE) from None
+        if route is not None:
+            self._table.learn(route)
+        return route

@@ -1,0 +1,214 @@
+"""The conductor's supervision tree. `run_conductor` is called by the composition root with its ports open.
+
+conductor body
+└─ infrastructure: route sync · relay watch · project sync · trunks · recorder     an early return is fatal
+   └─ handlers: ingress → connections · API                end with the drain, at its deadline by force
+
+Drain, in this order: readiness fails (the chassis sees to it); the listeners stop; idle connections close;
+requests under way finish, and new ones on open connections are answered with 503; then the trunks close,
+and the last outcomes are handed on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+import trio
+
+from whook.backplane.ports import Auth, Bus, Directory, Projects
+from whook.chassis import metrics
+from whook.chassis.asgi import AsgiLimits, serve_asgi
+from whook.chassis.drain import Drain
+from whook.chassis.ids import new_id
+from whook.chassis.listen import bound_address, bound_port, open_listeners
+from whook.chassis.logs import get_logger
+from whook.chassis.readiness import Readiness
+from whook.chassis.tcp import TcpLimits, serve_tcp
+from whook_conductor.addressing import Addressing
+from whook_conductor.api import build_api
+from whook_conductor.control import Control
+from whook_conductor.conversation import Context
+from whook_conductor.ingress import REFUSAL, Ingress
+from whook_conductor.metrics import RequestTotals
+from whook_conductor.outcomes import Consumer, OutcomeRecorder
+from whook_conductor.placement import Placement
+from whook_conductor.projects import ProjectCache, sync_projects
+from whook_conductor.relays import watch_relays
+from whook_conductor.resolver import Resolver
+from whook_conductor.routes import RouteTable, sync_routes
+from whook_conductor.settings import ConductorSettings
+from whook_conductor.trunks import Trunks
+
+_API_BODY: Final = 65_536
+"""Longest body of an API request in bytes: a tunnel is asked for in about a hundred."""
+
+_log = get_logger("whook.conductor")
+
+
+@dataclass(frozen=True, slots=True)
+class ConductorPorts:
+    """Where a started conductor is reached. Addresses are `host:port`."""
+
+    ingress_address: str
+    ingress_port: int
+    api_address: str
+    api_port: int
+    public_url: Callable[[str], str]
+    """Gives the address under which senders reach a project, by its name."""
+
+
+async def run_conductor(
+    settings: ConductorSettings,
+    *,
+    directory: Directory,
+    bus: Bus,
+    projects: Projects,
+    auth: Auth,
+    drain: Drain,
+    readiness: Readiness,
+    outcome_consumers: Sequence[Consumer] = (),
+    task_status: trio.TaskStatus[ConductorPorts] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Run a conductor until its drain is over.
+
+    Started once it knows all routes and has tried its trunks. `outcome_consumers` get what became of every
+    request, in batches, beside the metrics.
+
+    Raises:
+        ListenError: an address is taken or unusable.
+    """
+    with ExitStack() as sockets:
+        ingress_listeners = await open_listeners(settings.listen, what="webhooks", option="--port")
+        sockets.callback(_close, ingress_listeners)
+        api_listeners = await open_listeners(settings.api, what="the API", option="--api-port")
+        sockets.callback(_close, api_listeners)
+        ports = ConductorPorts(
+            ingress_address=bound_address(ingress_listeners),
+            ingress_port=bound_port(ingress_listeners),
+            api_address=bound_address(api_listeners),
+            api_port=bound_port(api_listeners),
+            public_url=partial(settings.public_url, ingress_port=bound_port(ingress_listeners)),
+        )
+        parts = _Parts(settings, directory, projects, drain, outcome_consumers)
+        control = Control(
+            auth=auth,
+            projects=projects,
+            cache=parts.cache,
+            table=parts.table,
+            resolver=parts.resolver,
+            placement=parts.placement,
+            public_url=ports.public_url,
+            drain=drain,
+        )
+        with parts.published(readiness):
+            async with trio.open_nursery() as infrastructure:
+                infrastructure.start_soon(parts.recorder.run, name="outcome recorder")
+                infrastructure.start_soon(parts.trunks.run, name="trunks")
+                infrastructure.start_soon(sync_projects, parts.cache, bus, name="project sync")
+                await infrastructure.start(
+                    partial(
+                        watch_relays,
+                        directory,
+                        bus,
+                        [parts.placement.update, parts.trunks.update],
+                        interval=settings.relay_refresh,
+                    ),
+                    name="relay watch",
+                )
+                await infrastructure.start(sync_routes, parts.table, directory, bus, name="route sync")
+                with trio.move_on_after(settings.trunk_connect_timeout):
+                    for relay in parts.placement.relays:
+                        await parts.trunks.wait_up(relay.id)
+                async with trio.open_nursery() as handlers:
+                    handlers.start_soon(parts.ingress.end_idle, name="idle connections")
+                    await handlers.start(
+                        partial(
+                            serve_tcp,
+                            parts.ingress.handle,
+                            ingress_listeners,
+                            name="ingress",
+                            drain=drain,
+                            limits=TcpLimits(settings.max_connections, settings.max_connections_per_address),
+                            refusal=REFUSAL,
+                        )
+                    )
+                    await handlers.start(
+                        partial(
+                            serve_asgi,
+                            build_api(control),
+                            api_listeners,
+                            name="api",
+                            drain=drain,
+                            limits=AsgiLimits(body=_API_BODY),
+                        )
+                    )
+                    task_status.started(ports)
+                    _log.info("conductor ready", ingress=ports.ingress_address, api=ports.api_address)
+                    await drain.wait()
+                    handlers.cancel_scope.deadline = drain.deadline
+                infrastructure.cancel_scope.cancel(reason="the conductor has drained")
+
+
+class _Parts:
+    """What a conductor is made of, put together. Nothing runs yet."""
+
+    def __init__(
+        self,
+        settings: ConductorSettings,
+        directory: Directory,
+        projects: Projects,
+        drain: Drain,
+        consumers: Sequence[Consumer],
+    ) -> None:
+        self.totals = RequestTotals()
+        self.recorder = OutcomeRecorder([self.totals.add, *consumers])
+        self.table = RouteTable()
+        self.cache = ProjectCache(
+            projects,
+            ttl=settings.project_ttl,
+            unknown_ttl=settings.unknown_project_ttl,
+            max_unknown=settings.max_unknown_projects,
+        )
+        self.resolver = Resolver(self.table, self.cache, directory)
+        self.placement = Placement(trio.current_time)
+        self.trunks = Trunks(
+            settings.cluster_key.get_secret_value().encode(),
+            agent=f"whook/{metrics.version()}",
+            instance=new_id("cnd"),
+            max_exchanges=settings.max_exchanges,
+            connect_timeout=settings.trunk_connect_timeout,
+            cap=settings.trunk_retry_cap,
+        )
+        self.ingress = Ingress(
+            Context(
+                settings=settings,
+                addressing=Addressing(settings.base_domain, settings.path_prefix),
+                table=self.table,
+                resolver=self.resolver,
+                trunks=self.trunks,
+                recorder=self.recorder,
+                drain=drain,
+            )
+        )
+
+    @contextmanager
+    def published(self, readiness: Readiness) -> Generator[None]:
+        """Publish metrics and readiness as long as the block runs."""
+        table, trunks = self.table, self.trunks
+        with (
+            self.totals.publish(self.recorder),
+            metrics.watch("whook_routes", "Routes known.", lambda: len(table)),
+            metrics.watch("whook_conductor_trunks", "Trunks that are up.", lambda: trunks.connected),
+            metrics.watch("whook_exchanges", "Requests that are with a relay.", lambda: trunks.active),
+            readiness.check("routes", lambda: None if table.ready else "the route table is behind"),
+        ):
+            yield
+
+
+def _close(listeners: Sequence[trio.SocketListener]) -> None:
+    for listener in listeners:
+        listener.socket.close()

@@ -1,0 +1,171 @@
+"""The trunks: one link from this conductor to every live relay, kept up by a task each.
+
+Owns which relays are connected and opens exchanges on their links. The ingress calls `open`, which never
+waits; the relay watcher calls `update`. A trunk whose relay left the directory is not cut: what runs on it
+finishes, and the relay, or its silence, ends it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+from urllib.parse import urlsplit
+
+import structlog
+import trio
+
+from whook.backplane.ports import RelayInfo, Route
+from whook.link import (
+    Exchange,
+    Heartbeat,
+    Link,
+    LinkClosed,
+    LinkRefused,
+    Opener,
+    StreamTransport,
+    TrunkRefused,
+    introduce_conductor,
+)
+from whook.wire import ProtocolError, Request
+from whook_conductor.retry import Retry
+
+_HEARTBEAT: Final = 20.0
+"""Seconds between signs of life on a silent trunk; one that misses it is gone within 30 s."""
+
+_log = structlog.get_logger("whook.conductor.trunks")
+
+
+class _Trunk:
+    """One relay as the trunks see it."""
+
+    __slots__ = ("opener", "relay", "wanted")
+
+    def __init__(self, relay: RelayInfo) -> None:
+        self.relay = relay
+        self.opener: Opener | None = None
+        self.wanted = True
+
+
+class Trunks:
+    """Links to all relays. `run` keeps them; everything else is synchronous or waits for one to come up."""
+
+    def __init__(
+        self, key: bytes, *, agent: str, instance: str, max_exchanges: int, connect_timeout: float, cap: float
+    ) -> None:
+        """`key` is the cluster key; `cap` the longest pause between two attempts, in seconds."""
+        self._key = key
+        self._agent = agent
+        self._instance = instance
+        self._max_exchanges = max_exchanges
+        self._connect_timeout = connect_timeout
+        self._cap = cap
+        self._trunks: dict[str, _Trunk] = {}
+        self._new: list[_Trunk] = []
+        self._wake = trio.Event()
+        self._changed = trio.Event()
+        """Set, and made anew, whenever a trunk comes up."""
+        self._heartbeat = Heartbeat(_HEARTBEAT)
+
+    @property
+    def connected(self) -> int:
+        """Trunks that are up."""
+        return sum(trunk.opener is not None for trunk in self._trunks.values())
+
+    @property
+    def active(self) -> int:
+        """Exchanges that are under way."""
+        return sum(trunk.opener.active for trunk in self._trunks.values() if trunk.opener is not None)
+
+    def open(self, route: Route, request: Request, body: bytes, *, end: bool) -> Exchange:
+        """Open an exchange on the trunk of the route's relay.
+
+        Raises:
+            LinkClosed: there is no such trunk, or not now.
+            TooManyExchanges: it is full.
+            ValueError: the head is too long for the wire.
+        """
+        trunk = self._trunks.get(route.relay_id)
+        if trunk is None or trunk.opener is None:
+            raise LinkClosed("no trunk to this relay")
+        return trunk.opener.open(route.tunnel_id.encode("ascii"), request, body=body, end=end)
+
+    async def wait_up(self, relay_id: str) -> None:
+        """Wait until the trunk to this relay is up; bound it with a deadline."""
+        while (trunk := self._trunks.get(relay_id)) is None or trunk.opener is None:
+            await self._changed.wait()
+
+    def update(self, relays: Iterable[RelayInfo]) -> None:
+        """Take the list of live relays: connect to new ones, do not reconnect to those that left."""
+        live = {relay.id: relay for relay in relays}
+        for relay_id, trunk in self._trunks.items():
+            trunk.wanted = relay_id in live
+            if trunk.wanted:
+                trunk.relay = live[relay_id]
+        for relay_id, relay in live.items():
+            if relay_id not in self._trunks:
+                self._trunks[relay_id] = trunk = _Trunk(relay)
+                self._new.append(trunk)
+        if self._new:
+            self._wake.set()
+
+    async def run(self) -> None:
+        """Keep a trunk to every relay of the last update, for ever."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._heartbeat.run, name="trunk heartbeat")
+            while True:
+                for trunk in self._new:
+                    nursery.start_soon(self._keep, trunk, name=f"trunk {trunk.relay.id}")
+                self._new.clear()
+                self._wake = trio.Event()
+                await self._wake.wait()
+
+    async def _keep(self, trunk: _Trunk) -> None:
+        """Connect, carry, and connect again, as long as the relay is wanted."""
+        retry = Retry(self._cap)
+        log = _log.bind(relay=trunk.relay.id)
+        try:
+            while trunk.wanted:
+                try:
+                    with trio.fail_after(self._connect_timeout):
+                        link = await self._connect(trunk.relay)
+                except (OSError, trio.TooSlowError, LinkClosed, ProtocolError) as error:
+                    log.warning("cannot reach relay", reason=str(error) or type(error).__name__)
+                except (LinkRefused, TrunkRefused) as error:
+                    log.warning("trunk refused", reason=str(error))
+                else:
+                    began = trio.current_time()
+                    await self._carry(trunk, link)
+                    if trio.current_time() - began > self._cap:
+                        retry.reset()  # one that falls at once would otherwise be retried without a pause
+                await retry.pause()
+        finally:
+            if self._trunks.get(trunk.relay.id) is trunk:
+                del self._trunks[trunk.relay.id]
+
+    async def _connect(self, relay: RelayInfo) -> Link:
+        parts = urlsplit(relay.trunk_url)
+        if parts.scheme != "tcp" or not parts.hostname or not parts.port:
+            raise LinkClosed(f"not a trunk address: {relay.trunk_url}")
+        stream = await trio.open_tcp_stream(parts.hostname, parts.port)
+        introduced = False
+        try:
+            link = Link(StreamTransport(stream), name=f"trunk {relay.id}")
+            await introduce_conductor(link, self._key, agent=self._agent, instance=self._instance)
+            introduced = True
+        finally:
+            if not introduced:
+                stream.socket.close()
+        return link
+
+    async def _carry(self, trunk: _Trunk, link: Link) -> None:
+        opener = Opener(link, max_exchanges=self._max_exchanges)
+        trunk.opener = opener
+        changed, self._changed = self._changed, trio.Event()
+        changed.set()
+        self._heartbeat.add(link)
+        _log.info("trunk up", relay=trunk.relay.id)
+        try:
+            reason = await opener.run()
+        finally:
+            trunk.opener = None
+        _log.info("trunk down", relay=trunk.relay.id, reason=reason)

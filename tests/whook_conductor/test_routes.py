@@ -1,0 +1,203 @@
+"""The route table follows the directory in whatever order events come, and the sync task heals gaps."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import trio
+import trio.testing
+from hypothesis import given
+from hypothesis import strategies as st
+
+from whook.backplane.ports import (
+    BusGap,
+    RelayGone,
+    Route,
+    RouteEvent,
+    RouteGone,
+    RouteSet,
+    Unavailable,
+    encode_event,
+)
+from whook_conductor.routes import RouteTable, sync_routes
+
+
+def route(project: str, generation: int, relay: str = "rly_a") -> Route:
+    return Route(
+        project_id=f"prj_{project}",
+        project=project,
+        relay_id=relay,
+        tunnel_id=f"tun_{generation}",
+        generation=generation,
+        instance="i",
+        holder="ada",
+    )
+
+
+def generation_of(table: RouteTable, project: str) -> int | None:
+    found = table.lookup(project)
+    return found.generation if found else None
+
+
+def test_a_newer_claim_replaces_an_older_one() -> None:
+    table = RouteTable()
+    table.apply(RouteSet(route("shop", 1)))
+    table.apply(RouteSet(route("shop", 2, "rly_b")))
+    assert generation_of(table, "shop") == 2
+    table.apply(RouteSet(route("shop", 1)))
+    assert generation_of(table, "shop") == 2
+
+
+def test_a_late_release_cannot_remove_a_newer_claim() -> None:
+    table = RouteTable()
+    table.apply(RouteSet(route("shop", 2)))
+    table.apply(RouteGone("prj_shop", 1))
+    assert generation_of(table, "shop") == 2
+    table.apply(RouteGone("prj_shop", 2))
+    assert generation_of(table, "shop") is None
+
+
+def test_an_announcement_that_comes_after_its_own_end_is_ignored() -> None:
+    table = RouteTable()
+    table.apply(RouteGone("prj_shop", 5))
+    table.apply(RouteSet(route("shop", 5)))
+    assert generation_of(table, "shop") is None
+    table.apply(RouteSet(route("shop", 6)))
+    assert generation_of(table, "shop") == 6
+
+
+def test_a_relay_takes_its_routes_along_and_no_others() -> None:
+    table = RouteTable()
+    table.replace([route("a", 1), route("b", 2), route("c", 3, "rly_b")])
+    table.learn(route("b", 9))
+    table.apply(RelayGone("rly_a", 5))
+    assert [generation_of(table, name) for name in "abc"] == [None, 9, 3]
+    table.apply(RouteSet(route("a", 4)))
+    assert generation_of(table, "a") is None, "claimed on the lease that ended"
+
+
+def test_a_project_that_moved_does_not_go_with_its_old_relay() -> None:
+    table = RouteTable()
+    table.apply(RouteSet(route("shop", 1, "rly_a")))
+    table.apply(RouteSet(route("shop", 2, "rly_b")))
+    table.apply(RelayGone("rly_a", 99))
+    assert generation_of(table, "shop") == 2
+
+
+def test_a_snapshot_replaces_everything() -> None:
+    table = RouteTable()
+    table.replace([route("a", 10), route("b", 11)])
+    table.apply(RouteGone("prj_a", 10))
+    table.replace([route("a", 1)])
+    assert generation_of(table, "a") == 1, "an empty directory that started anew counts from the beginning"
+    assert len(table) == 1
+
+
+EVENTS = st.one_of(
+    st.builds(
+        lambda name, generation, relay: RouteSet(route(name, generation, relay)),
+        st.sampled_from("ab"),
+        st.integers(1, 6),
+        st.sampled_from(["rly_a", "rly_b"]),
+    ),
+    st.builds(
+        lambda name, generation: RouteGone(f"prj_{name}", generation),
+        st.sampled_from("ab"),
+        st.integers(1, 6),
+    ),
+    st.builds(RelayGone, st.sampled_from(["rly_a", "rly_b"]), st.integers(1, 6)),
+)
+
+
+@given(st.lists(EVENTS, max_size=30))
+def test_whatever_comes_the_table_stays_consistent(events: list[RouteEvent]) -> None:
+    table = RouteTable()
+    ended: dict[str, int] = {}
+    for event in events:
+        table.apply(event)
+        if isinstance(event, RouteGone):
+            ended[event.project_id] = max(event.generation, ended.get(event.project_id, 0))
+        elif isinstance(event, RelayGone):
+            ended[event.relay_id] = max(event.generation, ended.get(event.relay_id, 0))
+        for name in "ab":
+            found = table.lookup(name)
+            if found is not None:
+                assert found.project == name
+                assert found.generation > ended.get(found.project_id, 0)
+                assert found.generation > ended.get(found.relay_id, 0)
+    assert len(table) == sum(table.lookup(name) is not None for name in "ab")
+
+
+class Feed:
+    """A bus and a directory in one, played by the test."""
+
+    def __init__(self, routes: list[Route]) -> None:
+        self.stored = routes
+        self.broken = False
+        self.loads = 0
+        self._send, self._receive = trio.open_memory_channel[bytes | None](100)
+        self.changed = trio.lowlevel.ParkingLot()
+
+    async def routes(self) -> list[Route]:
+        await trio.lowlevel.checkpoint()
+        if self.broken:
+            raise Unavailable("gone")
+        self.loads += 1
+        return list(self.stored)
+
+    def say(self, event: RouteEvent | None) -> None:
+        """Publish an event; None is a gap."""
+        self._send.send_nowait(encode_event(event) if event is not None else None)
+
+    @asynccontextmanager
+    async def subscribe(self, *_: str) -> AsyncIterator[Feed]:
+        await trio.lowlevel.checkpoint()
+        if self.broken:
+            raise Unavailable("gone")
+        yield self
+
+    def __aiter__(self) -> Feed:
+        return self
+
+    async def __anext__(self) -> tuple[str, bytes]:
+        message = await self._receive.receive()
+        if message is None:
+            raise BusGap
+        return "routes", message
+
+
+async def test_the_sync_task_loads_follows_and_heals_a_gap() -> None:
+    feed = Feed([route("a", 1)])
+    table = RouteTable()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(sync_routes, table, feed, feed)
+        assert table.ready
+        assert generation_of(table, "a") == 1
+        feed.say(RouteSet(route("b", 2)))
+        await trio.testing.wait_all_tasks_blocked()
+        assert generation_of(table, "b") == 2
+        feed.stored = [route("c", 3)]
+        feed.say(None)
+        await trio.testing.wait_all_tasks_blocked()
+        assert generation_of(table, "c") == 3
+        assert table.ready
+        assert generation_of(table, "a") is None
+        nursery.cancel_scope.cancel()
+    assert not table.ready
+
+
+async def test_a_directory_that_is_gone_leaves_known_routes_in_use(autojump_clock: trio.abc.Clock) -> None:
+    feed = Feed([route("a", 1)])
+    table = RouteTable()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(sync_routes, table, feed, feed)
+        feed.broken = True
+        feed.say(None)
+        await trio.sleep(60)
+        assert not table.ready
+        assert generation_of(table, "a") == 1
+        feed.broken = False
+        await trio.sleep(60)
+        assert table.ready
+        nursery.cancel_scope.cancel()
