@@ -7,14 +7,10 @@ process to whoever can reach them and change nothing; they must never be reachab
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from typing import Any
 
-import trio
-
 from whook.chassis import metrics
-from whook.chassis.asgi import App, AsgiLimits, serve_asgi
-from whook.chassis.drain import Drain
+from whook.chassis.asgi import App, AsgiLimits
 from whook.chassis.problem import CONTENT_TYPE, problem
 from whook.chassis.readiness import Readiness
 
@@ -31,7 +27,8 @@ def admin_app(readiness: Readiness) -> App:
     """
 
     async def app(scope: Any, _receive: Any, send: Any) -> None:
-        if scope["type"] != "http":
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close"})
             return
         status, content_type, body = _answer(scope["method"], scope["path"], readiness)
         headers = [
@@ -43,18 +40,6 @@ def admin_app(readiness: Readiness) -> App:
         await send({"type": "http.response.body", "body": body})
 
     return app
-
-
-async def serve_admin(
-    listeners: Sequence[trio.SocketListener],
-    readiness: Readiness,
-    *,
-    task_status: trio.TaskStatus[list[trio.SocketListener]] = trio.TASK_STATUS_IGNORED,
-) -> None:
-    """Serve the admin endpoints until cancelled: probes must get answers during a drain, too."""
-    await serve_asgi(
-        admin_app(readiness), listeners, name="admin", drain=Drain(), limits=LIMITS, task_status=task_status
-    )
 
 
 def _answer(method: str, path: str, readiness: Readiness) -> tuple[int, str, bytes]:

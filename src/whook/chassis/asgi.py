@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 import trio
@@ -96,15 +97,19 @@ async def serve_asgi(
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_end_connections, drain, context, streams)
-        await serve_tcp(
-            handle,
-            listeners,
-            name=name,
-            drain=drain,
-            limits=TcpLimits(limits.connections, limits.per_address),
-            refusal=_REFUSAL,
-            task_status=task_status,
-        )
+        async with trio.open_nursery() as serving:
+            await serving.start(
+                partial(
+                    serve_tcp,
+                    handle,
+                    listeners,
+                    name=name,
+                    drain=drain,
+                    limits=TcpLimits(limits.connections, limits.per_address),
+                    refusal=_REFUSAL,
+                )
+            )
+            task_status.started(list(listeners))
         nursery.cancel_scope.cancel(reason="every connection has ended")
 
 

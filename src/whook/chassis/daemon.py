@@ -13,12 +13,14 @@ import signal
 import sys
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 
 import structlog
 import trio
 
 from whook.chassis import metrics, sdnotify
-from whook.chassis.admin import serve_admin
+from whook.chassis.admin import LIMITS, admin_app
+from whook.chassis.asgi import serve_asgi
 from whook.chassis.drain import Drain
 from whook.chassis.listen import bound_address, open_listeners
 from whook.chassis.logs import get_logger
@@ -110,7 +112,9 @@ async def run_daemon(
                 services.start_soon(metrics.measure_loop_lag)
                 services.start_soon(_feed_watchdog)
                 if listeners:
-                    await services.start(serve_admin, listeners, daemon.readiness)
+                    # A drain of its own, which never begins: probes must get answers until the end.
+                    serve = partial(serve_asgi, name="admin", drain=Drain(), limits=LIMITS)
+                    await services.start(serve, admin_app(daemon.readiness), listeners)
                     daemon.admin_address = bound_address(listeners)
                 task_status.started(daemon)
                 try:
