@@ -29,7 +29,7 @@ class ExitCode(IntEnum):
     """Client and server do not speak a common version of the tunnel protocol."""
     REPLACED = 8
     """Another client took the project over."""
-    CANNOT_START = 9
+    SERVER = 9
     """`whook dev` or `whook serve` could not start: a port is taken, the data directory is not usable."""
     INTERRUPTED = 130
     """Stopped at once by a second Ctrl-C or SIGTERM, with work still under way."""

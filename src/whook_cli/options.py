@@ -113,8 +113,9 @@ class ServerOptions:
     idle_timeout: Annotated[float, Parameter(help="Time a sender's connection may stay idle.")] = 75.0
     connections_per_address: Annotated[int, Parameter(help="Connections from one address.")] = 256
     log_level: Annotated[
-        Literal["debug", "info", "warning", "error"], Parameter(help="Least important thing that is logged.")
-    ] = "info"
+        Literal["debug", "info", "warning", "error"] | None,
+        Parameter(help="Least important thing that is logged. Default: info; for dev, warning."),
+    ] = None
     log_format: Annotated[
         Literal["auto", "json", "console"], Parameter(help="auto is console on a terminal, else json.")
     ] = "auto"
