@@ -255,7 +255,7 @@ async def test_a_busy_admin_port_is_one_clear_line() -> None:
         with pytest.raises(ListenError, match=r"admin endpoints: .* is in use; .* WHOOK_DAEMON_ADMIN"):
             await run_daemon("test", body, settings=settings)
     finally:
-        await taken[0].aclose()
+        taken[0].socket.close()
 
 
 async def test_outer_cancellation_ends_it() -> None:

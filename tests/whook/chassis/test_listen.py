@@ -62,9 +62,9 @@ def test_only_value_error_escapes(text: str) -> None:
         assert host != "*"
 
 
-async def close(listeners: list[trio.SocketListener]) -> None:
+def close(listeners: list[trio.SocketListener]) -> None:
     for listener in listeners:
-        await listener.aclose()
+        listener.socket.close()
 
 
 async def test_listens_on_a_free_port() -> None:
@@ -76,7 +76,7 @@ async def test_listens_on_a_free_port() -> None:
             pass
         assert listeners[0].socket.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR)
     finally:
-        await close(listeners)
+        close(listeners)
 
 
 async def test_every_address_of_a_name_gets_the_same_port() -> None:
@@ -84,7 +84,7 @@ async def test_every_address_of_a_name_gets_the_same_port() -> None:
     try:
         assert {listener.socket.getsockname()[1] for listener in listeners} == {bound_port(listeners)}
     finally:
-        await close(listeners)
+        close(listeners)
 
 
 async def test_all_addresses() -> None:
@@ -93,7 +93,7 @@ async def test_all_addresses() -> None:
         async with await trio.open_tcp_stream("127.0.0.1", bound_port(listeners)):
             pass
     finally:
-        await close(listeners)
+        close(listeners)
 
 
 async def test_says_that_the_port_is_in_use() -> None:
@@ -103,7 +103,7 @@ async def test_says_that_the_port_is_in_use() -> None:
         with pytest.raises(ListenError) as caught:
             await open_listeners(f"127.0.0.1:{port}", what="webhooks", option="--ingress")
     finally:
-        await close(taken)
+        close(taken)
     assert str(caught.value) == (
         f"cannot listen for webhooks: 127.0.0.1:{port} is in use; "
         "stop the program that listens there, or choose another port, set it with --ingress"
@@ -130,5 +130,5 @@ async def test_can_be_opened_again_at_once_after_use() -> None:
     async with await trio.open_tcp_stream("127.0.0.1", port):
         served = await listeners[0].accept()
         await served.aclose()  # the server's end closes first and is left in TIME_WAIT
-        await close(listeners)
-    await close(await open_listeners(f"127.0.0.1:{port}"))
+        close(listeners)
+    close(await open_listeners(f"127.0.0.1:{port}"))
