@@ -1,8 +1,8 @@
 """HTTP/1.1 messages, sans-IO: bytes to events and back, in both roles.
 
 Owns parsing, body framing, hop-by-hop rules and encoding. Called by the conductor's ingress (`RequestParser`,
-`encode_response_head`) and by the CLI's local client (`ResponseParser`, `encode_request_head`). Must never touch a
-socket, a clock or trio, and never change a header that it passes on.
+`encode_response_head`) and by the CLI's local client (`ResponseParser`, `encode_request_head`). Must never
+touch a socket, a clock or trio, and never change a header that it passes on.
 """
 
 from whook.http1.encode import (

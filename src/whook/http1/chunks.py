@@ -1,8 +1,8 @@
 """Chunked bodies to bytes (RFC 9112, 7.1), strictly.
 
-Called by the message reader alone. llhttp reads heads and trailers but does not say where in the fed bytes a chunked
-message ends, and it counts neither chunk extensions nor trailers; this does both. Must never accept what llhttp
-refuses (a test compares them).
+Called by the message reader alone. llhttp reads heads and trailers but does not say where in the fed bytes a
+chunked message ends, and it counts neither chunk extensions nor trailers; this does both. Must never accept
+what llhttp refuses (a test compares them).
 """
 
 import re
@@ -13,6 +13,7 @@ from typing import Final
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
 from whook.http1.events import Body, Headers, MessageError
+from whook.http1.sink import Sink
 
 # A chunk's size line with its extensions, which nobody uses: room for one signature, not for a second body.
 MAX_SIZE_LINE: Final = 1024
@@ -26,8 +27,8 @@ _STRICT: Final = re.compile(rb"([0-9A-Fa-f]{1,16})(?:" + _EXTENSION + rb")*\r\n"
 # In responses also blanks after the size, as some servers pad it to a fixed width.
 _PADDED: Final = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:" + _EXTENSION + rb")*\r\n")
 
-# Fields that a trailer section must not carry (RFC 9110, 6.5.1): whoever merges trailers into the head would frame
-# or route the message anew.
+# Fields that a trailer section must not carry (RFC 9110, 6.5.1): whoever merges trailers into the head would
+# frame or route the message anew.
 _NOT_IN_TRAILERS: Final = frozenset(
     {
         b"connection",
@@ -54,21 +55,11 @@ class _State(Enum):
 _SIZE, _DATA, _GAP, _TRAILERS = _State.SIZE, _State.DATA, _State.GAP, _State.TRAILERS
 
 
-class _TrailerSink:
-    __slots__ = ("fields",)
-
-    def __init__(self) -> None:
-        self.fields: Headers = []
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self.fields.append((name, value.strip(b" \t")))
-
-
 class ChunkDecoder:
     """One chunked body. Raises MessageError with the statuses of the request role: 400, 413, 431.
 
-    `max_body` and `max_trailers` are in bytes. `padded` allows blanks after a chunk size. After `feed` returned,
-    `trailers` is None until the body is complete.
+    `max_body` and `max_trailers` are in bytes. `padded` allows blanks after a chunk size. After `feed`
+    returned, `trailers` is None until the body is complete.
     """
 
     __slots__ = (
@@ -158,8 +149,8 @@ class ChunkDecoder:
 
 
 def _parse_trailers(section: bytes) -> Headers:
-    """The fields of a trailer section, by the same rules as those of a head."""
-    sink = _TrailerSink()
+    """Return the fields of a trailer section, read by the same rules as those of a head."""
+    sink = Sink()
     try:
         HttpRequestParser(sink).feed_data(b"GET / HTTP/1.1\r\n" + section + _CRLF)
     except HttpParserUpgrade:

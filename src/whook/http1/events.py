@@ -1,22 +1,23 @@
 """What the parsers report: message heads, body bytes, ends, and the one error of this package.
 
-Owns the records that pass between `whook.http1` and its two users, the conductor's ingress and the CLI's local
-client. Must never hold a socket, a clock or a parser: every record is plain data that its receiver may keep.
+Owns the records that pass between `whook.http1` and its two users, the conductor's ingress and the CLI's
+local client. Must never hold a socket, a clock or a parser: every record is plain data that its receiver may
+keep.
 """
 
 from dataclasses import dataclass
 from typing import TypeAlias
 
 Headers: TypeAlias = list[tuple[bytes, bytes]]
-"""Header fields as on the wire: case, order and duplicates kept, values without surrounding OWS (RFC 9110, 5.5)."""
+"""Header fields as on the wire: case, order, duplicates; values without surrounding OWS (RFC 9110, 5.5)."""
 
 
 class MessageError(Exception):
     """A message that must not be passed on; the connection it came on cannot be used for another one.
 
-    `status` is what a server answers: 400, 413, 431, 501 or 505 in the request role, always 502 in the response
-    role. `type` is a stable slug for logs and problem documents. `detail` is a sentence for people and never
-    repeats bytes of the peer.
+    `status` is what a server answers: 400, 413, 431, 501 or 505 in the request role, always 502 in the
+    response role. `type` is a stable slug for logs and problem documents. `detail` is a sentence for people
+    and never repeats bytes of the peer.
     """
 
     def __init__(self, status: int, slug: str, detail: str) -> None:
@@ -33,10 +34,11 @@ class MessageError(Exception):
 class RequestHead:
     """Request line and header fields (RFC 9112, 3 and 5), and what follows from them.
 
-    `target` is kept byte for byte. `version` is `b"1.1"` or `b"1.0"`. `host` is the value of the Host field, valid
-    for `parse_host`; empty only in HTTP/1.0. `keep_alive` is what the client wants. `upgrade` is true if the request
-    asks for another protocol in a way that RFC 9110, 7.8 lets a server act on. `content_length` is None without
-    such a field. `expect_continue` is true only if a body follows that the client may be holding back.
+    `target` is kept byte for byte. `version` is `b"1.1"` or `b"1.0"`. `host` is the value of the Host field,
+    valid for `parse_host`; empty only in HTTP/1.0. `keep_alive` is what the client wants. `upgrade` is true
+    if the request asks for another protocol in a way that RFC 9110, 7.8 lets a server act on.
+    `content_length` is None without such a field. `expect_continue` is true only if a body follows that the
+    client may be holding back.
     """
 
     method: bytes
@@ -55,8 +57,8 @@ class RequestHead:
 class ResponseHead:
     """Status line and header fields (RFC 9112, 4 and 5), and what follows from them.
 
-    `chunked` and `content_length` repeat the fields, also where no body follows (HEAD, 304). `keep_alive` says
-    whether the connection can carry another request after this response.
+    `chunked` and `content_length` repeat the fields, also where no body follows (HEAD, 304). `keep_alive`
+    says whether the connection can carry another request after this response.
     """
 
     status: int

@@ -1,17 +1,18 @@
-"""The half of both parsers that does not depend on the role: finding heads, counting limits, delimiting bodies.
+"""What both parsers have in common: finding heads, counting limits, delimiting bodies.
 
-Subclassed by `request.py` and `response.py`. llhttp judges every head (one parser object for each, which costs less
-than keeping one in step with the body); the bytes of the body never pass through it. Must never read past the limits
-before it refuses, and must give the same events however the bytes were cut into feeds.
+Subclassed by `request.py` and `response.py`. llhttp judges every head (one parser object for each, which
+costs less than keeping one in step with the body); the bytes of the body never pass through it. Must never
+read past the limits before it refuses, and must give the same events however the bytes were cut into feeds.
 """
 
 from enum import Enum
-from typing import ClassVar, Final, Generic, Protocol, TypeVar
+from typing import ClassVar, Final, Generic, TypeVar
 
 from httptools import HttpParserCallbackError, HttpParserError, HttpParserUpgrade
 
 from whook.http1.chunks import ChunkDecoder
 from whook.http1.events import Body, End, Failed, Headers, MessageError, RequestHead, ResponseHead, Upgraded
+from whook.http1.sink import HeadParser, Sink
 
 HeadT = TypeVar("HeadT", RequestHead, ResponseHead)
 
@@ -34,30 +35,6 @@ class State(Enum):
     """Of the protocol that took over."""
     CLOSED = "closed"
     """Of nothing: an error was reported, or the peer announced that this was its last message."""
-
-
-class HeadParser(Protocol):
-    """What the reader uses of an httptools parser."""
-
-    def feed_data(self, data: bytes) -> None: ...
-
-
-class Sink:
-    """Receives the callbacks of one llhttp parser. Only these two: every callback costs as much as a header."""
-
-    __slots__ = ("complete", "fields")
-
-    def __init__(self) -> None:
-        self.fields: Headers = []
-        self.complete = False
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a field; trailing blanks are still on the value."""
-        self.fields.append((name, value))
-
-    def on_headers_complete(self) -> None:
-        """Note that llhttp, too, sees the end of the head here."""
-        self.complete = True
 
 
 class MessageReader(Generic[HeadT]):
@@ -88,7 +65,7 @@ class MessageReader(Generic[HeadT]):
         self._chunks: ChunkDecoder | None = None
         self._events: list[HeadT | Body | End | Upgraded | Failed] = []
 
-    # -- what a role adds ---------------------------------------------------------------------------------------
+    # -- what a role adds --------------------------------------------------------------------------
 
     _padded_chunks: ClassVar[bool] = False
     """Whether blanks may follow a chunk size."""
@@ -100,8 +77,11 @@ class MessageReader(Generic[HeadT]):
         """Return the index after the first empty line at or after `pos` that follows a line, or -1."""
         raise NotImplementedError
 
-    def _refusal(self, error: HttpParserError, head: bytes) -> MessageError:
-        """Say what llhttp's error means. May look only at the first byte of `head`: more may not be there yet."""
+    def _refusal(self, error: HttpParserError, first: bytes) -> MessageError:
+        """Say what llhttp's error means for a head whose first byte is `first`.
+
+        Not the whole head: how much of it has come depends on how the bytes were cut.
+        """
         raise NotImplementedError
 
     def _begin(self, raw: bytes, fields: Headers) -> None:
@@ -120,7 +100,7 @@ class MessageReader(Generic[HeadT]):
         """Return the error as this role reports it."""
         return error
 
-    # -- what callers use ---------------------------------------------------------------------------------------
+    # -- what callers use --------------------------------------------------------------------------
 
     @property
     def head_started(self) -> bool:
@@ -134,14 +114,14 @@ class MessageReader(Generic[HeadT]):
 
     @property
     def finished(self) -> bool:
-        """Whether no further message can come: after Failed, after a message that closes, after an upgrade."""
+        """Whether no message can follow: after Failed, a message that closes, or an upgrade."""
         return self._state is State.CLOSED or self._state is State.RAW
 
     def feed(self, data: bytes) -> list[HeadT | Body | End | Upgraded | Failed]:
         """Take bytes from the peer and return what they complete, oldest first.
 
-        Never raises for what the peer sent: a broken message is a Failed at the end of the list, behind whatever
-        came before it, and later bytes are ignored.
+        Never raises for what the peer sent: a broken message is a Failed at the end of the list, behind
+        whatever came before it, and later bytes are ignored.
         """
         events = self._events = []
         try:
@@ -150,7 +130,7 @@ class MessageReader(Generic[HeadT]):
             self._fail(error)
         return events
 
-    # -- the machinery ------------------------------------------------------------------------------------------
+    # -- the machinery -----------------------------------------------------------------------------
 
     def _fail(self, error: MessageError) -> None:
         self._state = State.CLOSED
@@ -210,14 +190,13 @@ class MessageReader(Generic[HeadT]):
             piece = bytes(seen)
             self._seen = bytearray()
         if not sink.complete:
-            if piece.strip(
-                b"\r\n"
-            ):  # llhttp and this module disagree about where the head ends: trust neither
+            if piece.strip(b"\r\n"):
+                # llhttp and this module disagree about where the head ends: trust neither.
                 raise MessageError(400, "bad-request", "The head is malformed.")
             return stop
         self._size = 0
         self._llhttp = self._sink = None
-        self._begin(piece, _without_trailing_blanks(piece, sink.fields))
+        self._begin(piece, sink.fields)
         return stop
 
     def _judge(self, piece: bytes) -> Sink:
@@ -264,10 +243,3 @@ class MessageReader(Generic[HeadT]):
 
 _HEAD, _LENGTH, _CHUNKED, _CLOSED = State.HEAD, State.LENGTH, State.CHUNKED, State.CLOSED
 _IN_BODY: Final = frozenset({State.LENGTH, State.CHUNKED, State.UNTIL_CLOSE})
-
-
-def _without_trailing_blanks(raw: bytes, fields: Headers) -> Headers:
-    """Strip what llhttp leaves behind the values; most heads have none, and looking once is cheap."""
-    if b" \r" in raw or b"\t\r" in raw or b" \n" in raw or b"\t\n" in raw:
-        return [(name, value.rstrip(b" \t")) for name, value in fields]
-    return fields

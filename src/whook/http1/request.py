@@ -1,8 +1,8 @@
 """The request role: what a sender may ask, and everything about a request that is refused.
 
-Called by the conductor's ingress. llhttp refuses most broken syntax itself; this adds what it lets through (FACTS.md
-point 9 and the tests say what that is). Must never be lenient: two parties that read one request differently are what
-request smuggling is made of.
+Called by the conductor's ingress. llhttp refuses most broken syntax itself; this adds what it lets through
+(FACTS.md point 9 and the tests say what that is). Must never be lenient: two parties that read one request
+differently are what request smuggling is made of.
 """
 
 import re
@@ -11,14 +11,18 @@ from typing import Final
 from httptools import HttpParserError, HttpParserInvalidMethodError, HttpRequestParser
 
 from whook.http1.events import End, Headers, MessageError, RequestEvent, RequestHead, Upgraded
-from whook.http1.fields import tokens
+from whook.http1.fields import select, tokens
 from whook.http1.host import parse_host
-from whook.http1.reader import DEFAULT_MAX_HEAD, HeadParser, MessageReader, Sink, State
+from whook.http1.reader import DEFAULT_MAX_HEAD, MessageReader, State
+from whook.http1.sink import HeadParser, Sink
 
 DEFAULT_MAX_BODY: Final = 104_857_600
 
 _VERSIONS: Final = {b"HTTP/1.1": b"1.1", b"HTTP/1.0": b"1.0"}
 _VERSION: Final = re.compile(rb"HTTP/[0-9]\.[0-9]")
+_READ: Final = frozenset(
+    {b"connection", b"content-length", b"expect", b"host", b"transfer-encoding", b"upgrade"}
+)
 _ABSOLUTE: Final = re.compile(rb"(https?)://([^/?#]*)", re.IGNORECASE)
 _DEFAULT_PORTS: Final = {b"http": 80, b"https": 443}
 
@@ -30,13 +34,13 @@ _UNKNOWN_METHOD: Final = "Invalid method for HTTP/x.x request"
 class RequestParser(MessageReader[RequestHead]):
     """Requests from one connection.
 
-    `max_head` bounds a head, and the trailers of a chunked body, in bytes (431); `max_body` bounds a body (413).
-    Events of one request: RequestHead, any number of Body, End.
+    `max_head` bounds a head, and the trailers of a chunked body, in bytes (431); `max_body` bounds a body
+    (413). Events of one request: RequestHead, any number of Body, End.
 
-    An upgrade request (`RequestHead.upgrade`) stops the parser at its End: whether the bytes behind it are the new
-    protocol's or the next request's depends on the answer. Until the caller knows it, `upgrade_pending` is true
-    and bytes that are fed are held, at most `max_head` of them. Then it calls `accept_upgrade` after a 101, or
-    `refuse_upgrade` after any other final response.
+    An upgrade request (`RequestHead.upgrade`) stops the parser at its End: whether the bytes behind it are
+    the new protocol's or the next request's depends on the answer. Until the caller knows it,
+    `upgrade_pending` is true and bytes that are fed are held, at most `max_head` of them. Then it calls
+    `accept_upgrade` after a 101, or `refuse_upgrade` after any other final response.
     """
 
     __slots__ = ("_held", "_keep_alive", "_upgrade")
@@ -49,7 +53,7 @@ class RequestParser(MessageReader[RequestHead]):
 
     @property
     def upgrade_pending(self) -> bool:
-        """Whether an upgrade request has ended and neither `accept_upgrade` nor `refuse_upgrade` was called."""
+        """Whether an upgrade request has ended and its answer has not been told to this parser."""
         return self._state is State.HELD
 
     def accept_upgrade(self) -> bytes:
@@ -76,7 +80,7 @@ class RequestParser(MessageReader[RequestHead]):
         held, self._held = bytes(self._held), bytearray()
         return held
 
-    # -- the role's part of the machinery -----------------------------------------------------------------------
+    # -- the role's part of the machinery ----------------------------------------------------------
 
     def _new_parser(self, sink: Sink) -> HeadParser:
         return HttpRequestParser(sink)
@@ -85,10 +89,10 @@ class RequestParser(MessageReader[RequestHead]):
         found = data.find(b"\r\n\r\n", pos)
         return found + 4 if found >= 0 else -1
 
-    def _refusal(self, error: HttpParserError, head: bytes) -> MessageError:
+    def _refusal(self, error: HttpParserError, first: bytes) -> MessageError:
         reason = str(error)
-        # Anything that begins like a word is taken for a method we do not have; TLS or noise is just malformed.
-        if reason == _UNKNOWN_METHOD or (isinstance(error, HttpParserInvalidMethodError) and head.isalpha()):
+        # What begins like a word is taken for a method that llhttp does not have; TLS or noise is malformed.
+        if reason == _UNKNOWN_METHOD or (isinstance(error, HttpParserInvalidMethodError) and first.isalpha()):
             return MessageError(501, "method-not-implemented", "The method is not implemented.")
         if reason in _UNKNOWN_VERSION:
             return _version_not_supported()
@@ -105,35 +109,11 @@ class RequestParser(MessageReader[RequestHead]):
         if method == b"CONNECT":
             raise MessageError(501, "method-not-implemented", "CONNECT is not implemented.")
 
-        host: bytes | None = None
-        coding: bytes | None = None
-        length: int | None = None
-        options: list[bytes] = []
-        upgrade = continues = False
-        for name, value in fields:
-            # Most names are told apart by their length alone.
-            match len(name):
-                case 4 if name.lower() == b"host":
-                    if host is not None:
-                        raise _bad_host("The Host field is repeated.")
-                    host = value
-                case 14 if name.lower() == b"content-length":
-                    length = int(
-                        value
-                    )  # digits only, once, and not with Transfer-Encoding: llhttp sees to it
-                case 17 if name.lower() == b"transfer-encoding":
-                    coding = value if coding is None else coding + b"," + value
-                case 10 if name.lower() == b"connection":
-                    options += tokens(value)
-                case 7 if name.lower() == b"upgrade":
-                    upgrade = bool(value)
-                case 6 if name.lower() == b"expect":
-                    continues = b"100-continue" in tokens(value)
-                case _:
-                    pass
-
+        found = select(fields, _READ)
         modern = version == b"1.1"
-        host = _checked_host(host, target, method, required=modern)
+        host = _checked_host(found.get(b"host"), target, method, required=modern)
+        coding = found.get(b"transfer-encoding")
+        length: int | None = None
         if coding is not None:
             if not modern:
                 raise _bad("Transfer-Encoding is not part of HTTP/1.0.")
@@ -141,15 +121,21 @@ class RequestParser(MessageReader[RequestHead]):
                 raise MessageError(
                     501, "coding-not-implemented", "A transfer coding other than chunked is not implemented."
                 )
-        elif length is not None and length > self._max_body:
-            raise MessageError(413, "body-too-large", f"The body is larger than {self._max_body} bytes.")
-        keep_alive = modern
-        if options:
-            keep_alive = b"close" not in options and (modern or b"keep-alive" in options)
-            upgrade = upgrade and modern and b"upgrade" in options
-        else:
-            upgrade = False
+        elif b"content-length" in found:
+            length = int(found[b"content-length"])  # llhttp sees to it that it is one number
+            if length > self._max_body:
+                raise MessageError(413, "body-too-large", f"The body is larger than {self._max_body} bytes.")
         chunked = coding is not None
+        keep_alive = modern
+        upgrade = expect_continue = False
+        if b"connection" in found:
+            options = tokens(found[b"connection"])
+            keep_alive = b"close" not in options and (modern or b"keep-alive" in options)
+            # Not in HTTP/1.0, whatever it says (RFC 9110, 7.8).
+            upgrade = modern and b"upgrade" in options and bool(found.get(b"upgrade"))
+        if b"expect" in found:
+            expects = b"100-continue" in tokens(found[b"expect"])
+            expect_continue = expects and modern and (chunked or bool(length))
         self._keep_alive = keep_alive
         self._upgrade = upgrade
         self._events.append(
@@ -162,7 +148,7 @@ class RequestParser(MessageReader[RequestHead]):
                 upgrade,
                 chunked,
                 length,
-                continues and modern and (chunked or bool(length)),
+                expect_continue,
                 host,
             )
         )
@@ -191,9 +177,10 @@ class RequestParser(MessageReader[RequestHead]):
 
 
 def _checked_host(host: bytes | None, target: bytes, method: bytes, *, required: bool) -> bytes:
-    """Check Host and target against each other (RFC 9112, 3.2); return the host, empty if HTTP/1.0 named none."""
+    """Check Host against the target (RFC 9112, 3.2); return the host, empty if HTTP/1.0 named none."""
     if host is None and required:
         raise _bad_host("The Host field is missing.")
+    # A repeated Host comes as a list here, and a list is not a host.
     named = parse_host(host) if host is not None else None
     if target.startswith(b"/"):
         return host or b""

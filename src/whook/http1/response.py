@@ -1,8 +1,9 @@
 """The response role: what a local server may answer.
 
-Called by the CLI's local client. Reads what development servers get slightly wrong where that cannot change the
-meaning: bare LF in heads, blanks after a chunk size, no reason phrase, chunked in HTTP/1.0. Must never guess where a
-response ends: Content-Length with Transfer-Encoding, or a repeated one, is refused here as well.
+Called by the CLI's local client. Reads what development servers get slightly wrong where that cannot change
+the meaning: bare LF in heads, blanks after a chunk size, no reason phrase, chunked in HTTP/1.0. Must never
+guess where a response ends: Content-Length with Transfer-Encoding, or a repeated one, is refused here as
+well.
 """
 
 from collections import deque
@@ -12,10 +13,12 @@ from httptools import HttpParserError, HttpResponseParser
 
 from whook.http1.encode import Framing, response_framing
 from whook.http1.events import Body, End, Headers, MessageError, ResponseEvent, ResponseHead, Upgraded
-from whook.http1.fields import tokens
-from whook.http1.reader import DEFAULT_MAX_HEAD, HeadParser, MessageReader, Sink, State
+from whook.http1.fields import select, tokens
+from whook.http1.reader import DEFAULT_MAX_HEAD, MessageReader, State
+from whook.http1.sink import HeadParser, Sink
 
 _VERSIONS: Final = {b"HTTP/1.1": b"1.1", b"HTTP/1.0": b"1.0"}
+_READ: Final = frozenset({b"connection", b"content-length", b"transfer-encoding"})
 
 # A response is streamed, so its length needs no bound; this is the largest that llhttp can count.
 _UNBOUNDED: Final = 2**64
@@ -24,9 +27,10 @@ _UNBOUNDED: Final = 2**64
 class ResponseParser(MessageReader[ResponseHead]):
     """Responses on one connection, in the order of the requests announced by `expect`.
 
-    `max_head` bounds a head, and the trailers of a chunked body, in bytes. Events of one response: any number of
-    ResponseHead with a 1xx status, then ResponseHead, any number of Body, End. After a 101 to a request that asked
-    for it there is no End but Upgraded, at once and then for all further bytes. Every error has status 502.
+    `max_head` bounds a head, and the trailers of a chunked body, in bytes. Events of one response: any number
+    of ResponseHead with a 1xx status, then ResponseHead, any number of Body, End. After a 101 to a request
+    that asked for it there is no End but Upgraded, at once and then for all further bytes. Every error has
+    status 502.
     """
 
     __slots__ = ("_expected", "_keep_alive")
@@ -37,14 +41,14 @@ class ResponseParser(MessageReader[ResponseHead]):
         self._keep_alive = True
 
     def expect(self, method: bytes, *, upgrade: bool = False) -> None:
-        """Announce a request that was sent; `upgrade` if it asked for an upgrade, so that 101 may answer it."""
+        """Announce a request that was sent; `upgrade` if it asked for one, so that 101 may answer it."""
         self._expected.append((method, upgrade))
 
     def eof(self) -> list[ResponseEvent]:
         """Take the end of the connection: it ends a close-delimited body and cuts anything else short.
 
-        A response that was expected and did not begin fails with type `no-response`: the request may not have been
-        read at all. One that began and did not end fails with `truncated-response`.
+        A response that was expected and did not begin fails with type `no-response`: the request may not have
+        been read at all. One that began and did not end fails with `truncated-response`.
         """
         events = self._events = []
         if self._state is State.UNTIL_CLOSE:
@@ -57,7 +61,7 @@ class ResponseParser(MessageReader[ResponseHead]):
         self._state = State.CLOSED
         return events
 
-    # -- the role's part of the machinery -----------------------------------------------------------------------
+    # -- the role's part of the machinery ----------------------------------------------------------
 
     _padded_chunks = True
 
@@ -73,7 +77,7 @@ class ResponseParser(MessageReader[ResponseHead]):
             return found + 3
         return bare + 2 if bare >= 0 else -1
 
-    def _refusal(self, error: HttpParserError, head: bytes) -> MessageError:
+    def _refusal(self, error: HttpParserError, first: bytes) -> MessageError:  # noqa: ARG002
         return _bad(f"The response is malformed: {error}.")
 
     def _translate(self, error: MessageError) -> MessageError:
@@ -99,19 +103,10 @@ class ResponseParser(MessageReader[ResponseHead]):
         if status < 100:
             raise _bad("The status is below 100.")
 
-        coding: bytes | None = None
-        length: int | None = None
-        options: list[bytes] = []
-        for name, value in fields:
-            match len(name):
-                case 14 if name.lower() == b"content-length":
-                    length = int(value)
-                case 17 if name.lower() == b"transfer-encoding":
-                    coding = value if coding is None else coding + b"," + value
-                case 10 if name.lower() == b"connection":
-                    options += tokens(value)
-                case _:
-                    pass
+        found = select(fields, _READ)
+        options = tokens(found[b"connection"]) if b"connection" in found else []
+        coding = found.get(b"transfer-encoding")
+        length = int(found[b"content-length"]) if b"content-length" in found else None
         codings = tokens(coding) if coding is not None else []
         if b"chunked" in codings[:-1]:
             raise _bad("The chunked transfer coding is not the last one, or repeated.")
@@ -120,10 +115,10 @@ class ResponseParser(MessageReader[ResponseHead]):
         chunked = codings[-1:] == [b"chunked"]
         modern = version == b"1.1"
         framing = response_framing(method, status, fields)
-        keep_alive = modern and not (coding is not None and not modern)
-        if options:
-            keep_alive = b"close" not in options and (modern or b"keep-alive" in options)
-        keep_alive = keep_alive and framing is not Framing.CLOSE and (modern or coding is None)
+        # Chunked in HTTP/1.0 is faulty framing: readable, but nothing may follow it (RFC 9112, 6.1).
+        keep_alive = modern or (b"keep-alive" in options and coding is None)
+        if b"close" in options or framing is Framing.CLOSE:
+            keep_alive = False
         head = ResponseHead(status, reason, fields, version, keep_alive, chunked, length)
         if status < 200 and status != 101:
             self._events.append(head)
