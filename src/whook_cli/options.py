@@ -99,6 +99,10 @@ class ServerOptions:
         str | None,
         Parameter(help="Scheme, base domain and port as senders see them, when a proxy stands in front."),
     ] = None
+    tunnel_url: Annotated[
+        str | None,
+        Parameter(help="How clients reach the tunnel port, when a proxy stands in front: wss://HOST."),
+    ] = None
     path_routing: Annotated[
         bool,
         Parameter(help="Also accept /PROJECT/... on the base domain.", negative=""),

@@ -1,0 +1,238 @@
+"""The all-in-one server: auth, conductor and relay in one process on embedded twins.
+
+The composition root of `whook dev` and `whook serve`: the one place that knows every service and every twin.
+Imported lazily by `whook_cli.commands`, because the client works without the server's dependencies. It builds
+and connects; it must never hold logic of a service.
+
+    run_daemon
+    └─ backplane in memory, stores in SQLite, auth
+       └─ services: conductor · relay · companion (the tunnel of `whook dev`)
+          the conductor drains first, so that requests in flight still find their tunnels
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+from urllib.parse import urlsplit
+
+import platformdirs
+import trio
+from pydantic import SecretStr
+
+from whook.backplane.memory import open_memory_backplane
+from whook.backplane.ports import Backplane, Unavailable
+from whook.backplane.sql import (
+    AUTH,
+    CONDUCTOR,
+    SchemaRefused,
+    SqlAuthStore,
+    SqlProjects,
+    open_database,
+    sqlite_url,
+)
+from whook.chassis.daemon import Daemon, run_daemon
+from whook.chassis.drain import Drain
+from whook.chassis.listen import ListenError, format_address
+from whook.chassis.logs import configure_logging
+from whook.chassis.settings import DaemonSettings, SettingsError
+from whook.chassis.tunnel_token import Verifier
+from whook_auth.service import AuthService, open_auth
+from whook_cli.exits import Exit, ExitCode
+from whook_cli.options import ServerOptions
+from whook_conductor.service import ConductorPorts, run_conductor
+from whook_conductor.settings import ConductorSettings
+from whook_relay.service import run_relay
+from whook_relay.settings import RelaySettings
+
+_RELAY: Final = "relay-1"
+_TRUNKS: Final = "127.0.0.1:0"  #: conductor and relay are one process, so nobody else needs to reach it
+_WILDCARDS: Final = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 - compared with, not bound to
+#: Seconds that the relay and the companion get after the conductor has drained: nothing is in flight then.
+_AFTERWARDS: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A started server, as `dev` and `serve` show it and as the companion uses it."""
+
+    api_url: str
+    public_url: Callable[[str], str]
+    """Gives the public URL of a project."""
+    admin_token: str | None
+    """The token that may do everything: only at the first start with this data directory."""
+    data_dir: Path
+    admin_address: str
+    local_token: Callable[[], str]
+    """Makes a token for a tunnel of this process; it dies with it."""
+    stopping: Drain
+    """Begins when the server stops taking new requests; those in flight still need the companion."""
+    drain: Drain
+    """Begins after that, when the companion is to finish."""
+
+
+LogLevel = Literal["debug", "info", "warning", "error"]
+Companion = Callable[[Server], Awaitable[None]]
+"""Runs beside the server from the moment it is ready; the server drains when it returns."""
+
+
+async def run_allinone(
+    options: ServerOptions,
+    *,
+    drain_seconds: float,
+    default_log_level: LogLevel,
+    companion: Companion,
+) -> int:
+    """Run the server until a signal, and return the exit status.
+
+    Raises:
+        Exit: it cannot start: a port is taken, the data directory cannot be used, a setting is impossible.
+    """
+    configure_logging(options.log_format, options.log_level or default_log_level)
+    try:
+        settings = DaemonSettings.load(
+            {"admin": format_address(options.listen, options.admin_port), "drain_seconds": drain_seconds}
+        )
+        return await run_daemon(
+            "whook", lambda daemon: _Body(options, daemon, companion).run(), settings=settings
+        )
+    except* (ListenError, SettingsError, SchemaRefused, Unavailable) as group:
+        raise Exit(ExitCode.SERVER, _first_line(group)) from group
+
+
+def _first_line(group: BaseExceptionGroup[Exception]) -> str:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return str(error).splitlines()[0]
+
+
+class _Body:
+    """What runs inside the daemon."""
+
+    def __init__(self, options: ServerOptions, daemon: Daemon, companion: Companion) -> None:
+        self._options = options
+        self._daemon = daemon
+        self._companion = companion
+        self._relay_drain = Drain(_AFTERWARDS)
+        self._cluster_key = SecretStr(secrets.token_urlsafe(32))
+        self._data_dir = options.data_dir or Path(platformdirs.user_data_dir("whook", appauthor=False))
+
+    async def run(self) -> None:
+        """Open what the services stand on, then run them."""
+        async with AsyncExitStack() as stack:
+            backplane = await stack.enter_async_context(open_memory_backplane())
+            self._make_data_dir()
+            conductor_db = await stack.enter_async_context(
+                open_database(sqlite_url(self._data_dir / "conductor.sqlite3"), CONDUCTOR)
+            )
+            auth_db = await stack.enter_async_context(
+                open_database(sqlite_url(self._data_dir / "auth.sqlite3"), AUTH)
+            )
+            auth = await stack.enter_async_context(open_auth(SqlAuthStore(auth_db), backplane.bus))
+            projects = SqlProjects(conductor_db, backplane.bus)
+            async with trio.open_nursery() as services:
+                await services.start(self._run_relay, backplane, auth)
+                ports = await services.start(self._run_conductor, backplane, projects, auth)
+                server = Server(
+                    api_url=f"http://{ports.api_address}",
+                    public_url=ports.public_url,
+                    admin_token=await auth.bootstrap_token(),
+                    data_dir=self._data_dir,
+                    admin_address=self._daemon.admin_address,
+                    local_token=auth.mint_local_token,
+                    stopping=self._daemon.drain,
+                    drain=self._relay_drain,
+                )
+                self._daemon.started(f"webhooks at {ports.public_url('<project>')}")
+                await self._companion(server)
+                self._daemon.drain.begin("the tunnel has ended")
+
+    def _make_data_dir(self) -> None:
+        try:
+            self._data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise Exit(
+                ExitCode.SERVER,
+                f"cannot make the data directory {self._data_dir}: {reason}",
+                hint="--data-dir",
+            ) from error
+
+    async def _run_relay(
+        self,
+        backplane: Backplane,
+        auth: AuthService,
+        *,
+        task_status: trio.TaskStatus[object] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        await run_relay(
+            _relay_settings(self._options, self._cluster_key),
+            directory=backplane.directory,
+            bus=backplane.bus,
+            verifier=Verifier(await auth.jwks()),
+            drain=self._relay_drain,
+            readiness=self._daemon.readiness,
+            task_status=task_status,
+        )
+
+    async def _run_conductor(
+        self,
+        backplane: Backplane,
+        projects: SqlProjects,
+        auth: AuthService,
+        *,
+        task_status: trio.TaskStatus[ConductorPorts] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        await run_conductor(
+            _conductor_settings(self._options, self._cluster_key),
+            directory=backplane.directory,
+            bus=backplane.bus,
+            projects=projects,
+            auth=auth,
+            drain=self._daemon.drain,
+            readiness=self._daemon.readiness,
+            task_status=task_status,
+        )
+        self._relay_drain.begin(self._daemon.drain.reason)
+
+
+def _conductor_settings(options: ServerOptions, cluster_key: SecretStr) -> ConductorSettings:
+    flags: dict[str, object] = {
+        "listen": format_address(options.listen, options.port),
+        "api": format_address(options.listen, options.api_port),
+        "base_domain": options.domain,
+        "path_prefix": "/" if options.path_routing else None,
+        "request_deadline": options.deadline,
+        "max_head": options.max_head,
+        "max_body": options.max_body,
+        "header_timeout": options.header_timeout,
+        "idle_timeout": options.idle_timeout,
+        "max_connections_per_address": options.connections_per_address,
+        "cluster_key": cluster_key,
+    }
+    if options.public_url:
+        parts = urlsplit(options.public_url)
+        flags["public_scheme"] = parts.scheme
+        flags["base_domain"] = parts.hostname or ""
+        flags["public_port"] = parts.port or (443 if parts.scheme == "https" else 80)
+    return ConductorSettings.load(flags)
+
+
+def _relay_settings(options: ServerOptions, cluster_key: SecretStr) -> RelaySettings:
+    tunnel_url = options.tunnel_url
+    if tunnel_url is None and options.listen in _WILDCARDS:
+        tunnel_url = f"ws://{options.domain}:{options.tunnel_port}"
+    return RelaySettings.load(
+        {
+            "relay_id": _RELAY,
+            "listen": format_address(options.listen, options.tunnel_port),
+            "trunk_listen": _TRUNKS,
+            "tunnel_url": tunnel_url,
+            "cluster_key": cluster_key,
+        }
+    )
