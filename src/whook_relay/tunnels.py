@@ -29,6 +29,7 @@ from whook.wire import (
     encode_goaway,
     encode_hello,
 )
+from whook_relay.lease import replace_tunnel
 from whook_relay.settings import RelaySettings
 from whook_relay.switch import Switch, Tunnel
 
@@ -194,7 +195,10 @@ class Tunnels:
             raise _Refused(
                 GoAwayCode.FULL, f"this relay takes no tunnels now: {error}", self._settings.lease_interval
             ) from None
+        older = self._switch.by_project.get(tunnel.project_id)
         self._switch.hold(tunnel, route.generation)
+        if older is not None:  # the bus tells of the route too late to find it
+            replace_tunnel(self._switch, older, route)
 
     async def _release(self, tunnel: Tunnel) -> None:
         try:
