@@ -87,7 +87,7 @@ def _upgrade(connection: Connection, schema: Schema) -> None:
     config.set_main_option("version_locations", _escaped(MIGRATIONS / schema.name))
     config.set_main_option("path_separator", "newline")
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    command.upgrade(config, schema.head)
 
 
 def _escaped(path: Path) -> str:

@@ -1,0 +1,58 @@
+"""Opens every twin of a port, one after the other, for the contract tests."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from pathlib import Path
+
+import pytest
+
+from tests.support.twins import BACKPLANES, STORES, BackplaneTwin, StoreTwin
+from whook.backplane.memory import MemoryBus
+from whook.backplane.ports import AuthStore, Backplane, Bus, Directory, Projects
+
+
+@pytest.fixture(params=BACKPLANES, ids=lambda twin: twin.name)
+def backplane_twin(request: pytest.FixtureRequest) -> BackplaneTwin:
+    twin: BackplaneTwin = request.param
+    return twin
+
+
+@pytest.fixture
+async def backplane(backplane_twin: BackplaneTwin) -> AsyncGenerator[Backplane, None]:
+    async with backplane_twin.open() as opened:
+        yield opened
+
+
+@pytest.fixture
+def directory(backplane: Backplane) -> Directory:
+    return backplane.directory
+
+
+@pytest.fixture
+def bus(backplane: Backplane) -> Bus:
+    return backplane.bus
+
+
+@pytest.fixture(params=STORES, ids=lambda twin: twin.name)
+def store_twin(request: pytest.FixtureRequest) -> StoreTwin:
+    twin: StoreTwin = request.param
+    return twin
+
+
+@pytest.fixture
+def store_bus() -> Bus:
+    """What stores publish on: any twin will do."""
+    return MemoryBus()
+
+
+@pytest.fixture
+async def projects(store_twin: StoreTwin, store_bus: Bus, tmp_path: Path) -> AsyncGenerator[Projects, None]:
+    async with store_twin.open_projects(tmp_path, store_bus) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def auth_store(store_twin: StoreTwin, tmp_path: Path) -> AsyncGenerator[AuthStore, None]:
+    async with store_twin.open_auth_store(tmp_path) as opened:
+        yield opened

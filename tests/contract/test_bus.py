@@ -1,0 +1,128 @@
+"""What every Bus must do."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+
+from tests.support.deadlines import DEADLINE
+from whook.backplane.ports import Bus, BusGap, Subscription
+
+MANY = 20_000
+"""More messages than any twin buffers for a subscriber that does not read."""
+
+
+async def take(subscription: Subscription, count: int) -> list[tuple[str, bytes]]:
+    taken: list[tuple[str, bytes]] = []
+    with trio.fail_after(DEADLINE):
+        while len(taken) < count:
+            taken.append(await subscription.__anext__())
+    return taken
+
+
+async def test_messages_arrive_in_order_with_their_topic(bus: Bus) -> None:
+    async with bus.subscribe("a", "b") as subscription:
+        for n in range(10):
+            await bus.publish("ab"[n % 2], b"%d" % n)
+        assert await take(subscription, 10) == [("ab"[n % 2], b"%d" % n) for n in range(10)]
+
+
+async def test_other_topics_are_not_heard(bus: Bus) -> None:
+    async with bus.subscribe("a") as subscription:
+        await bus.publish("b", b"other")
+        await bus.publish("a", b"mine")
+        assert await take(subscription, 1) == [("a", b"mine")]
+
+
+async def test_every_subscriber_gets_every_message(bus: Bus) -> None:
+    async with bus.subscribe("a") as first, bus.subscribe("a") as second:
+        await bus.publish("a", b"x")
+        assert await take(first, 1) == await take(second, 1) == [("a", b"x")]
+
+
+async def test_what_was_published_before_is_not_heard(bus: Bus) -> None:
+    await bus.publish("a", b"early")
+    async with bus.subscribe("a") as subscription:
+        await bus.publish("a", b"late")
+        assert await take(subscription, 1) == [("a", b"late")]
+
+
+async def test_publishing_to_nobody_is_fine(bus: Bus) -> None:
+    await bus.publish("a", b"x")
+    async with bus.subscribe("a"):
+        pass
+    await bus.publish("a", b"x")
+
+
+async def test_any_bytes_pass_unchanged(bus: Bus) -> None:
+    messages = [b"", bytes(range(256)), b"\r\n", b"x" * 100_000]
+    async with bus.subscribe("a") as subscription:
+        for message in messages:
+            await bus.publish("a", message)
+        assert [message for _, message in await take(subscription, len(messages))] == messages
+
+
+async def test_a_waiting_reader_is_woken(bus: Bus) -> None:
+    got: list[tuple[str, bytes]] = []
+    async with bus.subscribe("a") as subscription, trio.open_nursery() as nursery:
+
+        async def read() -> None:
+            got.extend(await take(subscription, 1))
+
+        nursery.start_soon(read)
+        await trio.testing.wait_all_tasks_blocked()
+        await bus.publish("a", b"x")
+    assert got == [("a", b"x")]
+
+
+async def test_a_slow_subscriber_gets_a_gap_and_goes_on(bus: Bus) -> None:
+    async with bus.subscribe("a") as slow, bus.subscribe("b") as other:
+        with trio.fail_after(DEADLINE):
+            for n in range(MANY):
+                await bus.publish("a", b"%d" % n)
+        await bus.publish("b", b"not affected")
+        assert await take(other, 1) == [("b", b"not affected")]
+        with pytest.raises(BusGap):
+            await take(slow, MANY)
+        await bus.publish("a", b"after")
+        assert await take(slow, 1) == [("a", b"after")]
+
+
+async def test_a_gap_can_come_again(bus: Bus) -> None:
+    async with bus.subscribe("a") as slow:
+        for _ in range(2):
+            for _ in range(MANY):
+                await bus.publish("a", b"x")
+            with pytest.raises(BusGap):
+                await take(slow, MANY)
+
+
+async def test_iterating_goes_on_with_the_same_subscription(bus: Bus) -> None:
+    async with bus.subscribe("a") as subscription:
+        await bus.publish("a", b"1")
+        await bus.publish("a", b"2")
+        for expected in (b"1", b"2"):
+            with trio.fail_after(DEADLINE):
+                async for _, message in subscription:
+                    assert message == expected
+                    break
+
+
+async def test_a_cancelled_reader_loses_nothing(bus: Bus) -> None:
+    async with bus.subscribe("a") as subscription:
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await subscription.__anext__()
+        assert scope.cancelled_caught
+        await bus.publish("a", b"x")
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await subscription.__anext__()
+        assert scope.cancelled_caught
+        assert await take(subscription, 1) == [("a", b"x")]
+
+
+async def test_a_subscription_needs_a_topic(bus: Bus) -> None:
+    with pytest.raises(ValueError, match="topic"):
+        async with bus.subscribe():
+            pass

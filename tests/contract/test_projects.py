@@ -1,0 +1,85 @@
+"""What every store of projects must do."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import trio
+
+from tests.support.deadlines import DEADLINE
+from tests.support.twins import StoreTwin
+from whook.backplane.ports import TOPIC_PROJECTS, Bus, Project, Projects, ProjectSet, decode_project_event
+
+
+async def test_an_unknown_name_is_none(projects: Projects) -> None:
+    assert await projects.get("shop") is None
+    assert await projects.list() == []
+
+
+async def test_create_and_get(projects: Projects) -> None:
+    made = await projects.create("shop")
+    assert made.name == "shop"
+    assert made.id.startswith("prj_")
+    assert abs(datetime.now(UTC) - made.created_at) < timedelta(minutes=1)
+    assert await projects.get("shop") == made
+
+
+async def test_create_again_gives_the_same(projects: Projects) -> None:
+    assert await projects.create("shop") == await projects.create("shop")
+    assert len(await projects.list()) == 1
+
+
+async def test_list_is_by_name(projects: Projects) -> None:
+    for name in ("shop", "blog", "crm"):
+        await projects.create(name)
+    assert [project.name for project in await projects.list()] == ["blog", "crm", "shop"]
+
+
+@pytest.mark.parametrize("name", ["", "Shop", "-shop", "a.b", "x" * 64, "api", "xn--p"])
+async def test_a_bad_name_is_refused(projects: Projects, name: str) -> None:
+    with pytest.raises(ValueError, match="project name"):
+        await projects.create(name)
+    assert await projects.list() == []
+
+
+async def test_only_a_new_project_is_published(projects: Projects, store_bus: Bus) -> None:
+    async with store_bus.subscribe(TOPIC_PROJECTS) as subscription:
+        shop = await projects.create("shop")
+        await projects.create("shop")
+        blog = await projects.create("blog")
+        with trio.fail_after(DEADLINE):
+            events = [decode_project_event((await subscription.__anext__())[1]) for _ in range(2)]
+    assert events == [ProjectSet(shop), ProjectSet(blog)]
+
+
+async def test_many_at_once_get_the_same_project(
+    store_twin: StoreTwin, store_bus: Bus, tmp_path: Path
+) -> None:
+    got: list[Project] = []
+
+    async def create(store: Projects) -> None:
+        got.append(await store.create("shop"))
+
+    async with (
+        store_twin.open_projects(tmp_path, store_bus) as here,
+        store_twin.open_projects(tmp_path, store_bus) as there,
+        store_bus.subscribe(TOPIC_PROJECTS) as subscription,
+    ):
+        async with trio.open_nursery() as nursery:
+            for n in range(20):
+                nursery.start_soon(create, there if n % 2 else here)
+        assert len(got) == 20
+        assert len(set(got)) == 1
+        await store_bus.publish(TOPIC_PROJECTS, b"end")
+        with trio.fail_after(DEADLINE):
+            assert decode_project_event((await subscription.__anext__())[1]) == ProjectSet(got[0])
+            assert await subscription.__anext__() == (TOPIC_PROJECTS, b"end")
+
+
+async def test_projects_outlive_the_store(store_twin: StoreTwin, store_bus: Bus, tmp_path: Path) -> None:
+    async with store_twin.open_projects(tmp_path, store_bus) as store:
+        made = await store.create("shop")
+    async with store_twin.open_projects(tmp_path, store_bus) as store:
+        assert await store.list() == [made]

@@ -1,0 +1,52 @@
+"""The twins of every port, for the contract tests: a new twin is one more entry here.
+
+Each knows how to open itself for one test and what the suite may ask of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from whook.backplane.memory import open_memory_backplane
+from whook.backplane.ports import AuthStore, Backplane, Bus, Projects
+from whook.backplane.sql import AUTH, CONDUCTOR, SqlAuthStore, SqlProjects, open_database, sqlite_url
+
+
+@dataclass(frozen=True)
+class BackplaneTwin:
+    """A directory with its bus."""
+
+    name: str
+    open: Callable[[], AbstractAsyncContextManager[Backplane]]
+    follows_trio_clock: bool
+    """Whether its leases end by Trio's clock, which a test can move."""
+
+
+@dataclass(frozen=True)
+class StoreTwin:
+    """A kind of database for both stores. They are opened in a folder of the test's own."""
+
+    name: str
+    open_projects: Callable[[Path, Bus], AbstractAsyncContextManager[Projects]]
+    open_auth_store: Callable[[Path], AbstractAsyncContextManager[AuthStore]]
+
+
+@asynccontextmanager
+async def sqlite_projects(folder: Path, bus: Bus) -> AsyncGenerator[Projects, None]:
+    """Open the conductor's store in SQLite."""
+    async with open_database(sqlite_url(folder / "conductor.db"), CONDUCTOR) as database:
+        yield SqlProjects(database, bus)
+
+
+@asynccontextmanager
+async def sqlite_auth_store(folder: Path) -> AsyncGenerator[AuthStore, None]:
+    """Open auth's store in SQLite."""
+    async with open_database(sqlite_url(folder / "auth.db"), AUTH) as database:
+        yield SqlAuthStore(database)
+
+
+BACKPLANES = [BackplaneTwin("memory", open_memory_backplane, follows_trio_clock=True)]
+STORES = [StoreTwin("sqlite", sqlite_projects, sqlite_auth_store)]
