@@ -110,8 +110,8 @@ class Tunnel:
                 raise ConnectionError(f"the relay closed the tunnel: {payload!r}")
             elif opcode != WS_PONG:
                 self._take(self._reader.feed(payload), out)
-        if out:
-            self._send(BINARY, b"".join(out))
+        if answer := b"".join(out):
+            self._send(BINARY, answer)
 
     def _take(self, frames: list[Frame], out: list[bytes]) -> None:
         endpoint = self._endpoint

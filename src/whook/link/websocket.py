@@ -41,8 +41,10 @@ class WebSocketTransport:
 
     async def receive(self) -> bytes:
         """Return the next message, b"" once the peer has closed the WebSocket. Raises `LinkClosed`."""
+        message: str | bytes = b""
         try:
-            message = await self._connection.get_message()
+            while not message:  # an empty message carries no frame and is not the end
+                message = await self._connection.get_message()
         except trio_websocket.ConnectionClosed as error:
             if error.reason is not None and error.reason.code == _NORMAL_CLOSURE:
                 return b""
