@@ -16,6 +16,15 @@ import nox
 PYTHONS = ("3.11", "3.12", "3.13")
 CHECKED = ("src", "tests", "bench", "tools", "noxfile.py")
 
+# Of flake8-async's rules, those that the house leaves out and why:
+# 910, 911  a function that need not wait does not: fast paths must not pay for a checkpoint
+# 912       takes a loop that may not run for a scope that cannot be cancelled
+# 114, 128  see only `started()` calls in the same function, not a task_status that is passed on
+# 124       an implementation of a Protocol is async even where one of the twins never waits
+# 127       httpx is what the API client uses
+ASYNC_RULES = "ASYNC1,ASYNC900,ASYNC913"
+ASYNC_LEFT_OUT = "ASYNC114,ASYNC124,ASYNC127,ASYNC128"
+
 nox.needs_version = ">=2025.2.9"
 nox.options.sessions = ["lint", "types", "docs", "tests"]
 nox.options.reuse_existing_virtualenvs = True
@@ -50,7 +59,10 @@ def lint(session: nox.Session) -> None:
     install(session, "lint")
     session.run("ruff", "check", *CHECKED)
     session.run("ruff", "format", "--check", *CHECKED)
-    session.run("flake8-async", "--enable=ASYNC1,ASYNC9", *CHECKED)
+    for part in CHECKED:
+        files = sorted(str(file) for file in [Path(part), *Path(part).rglob("*.py")] if file.is_file())
+        left_out = ASYNC_LEFT_OUT + (",ASYNC102,ASYNC120" if part == "tests" else "")
+        session.run("flake8-async", f"--enable={ASYNC_RULES}", f"--disable={left_out}", *files, silent=True)
     session.run("lint-imports")
 
 

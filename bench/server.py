@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from urllib.parse import urlsplit
 
 from bench.process import Child
 
@@ -30,5 +31,10 @@ def whook_serve(*options: str) -> Iterator[Server]:
     with TemporaryDirectory(prefix="whook-bench-") as home:
         command = ("-m", "whook_cli", "serve", *FREE_PORTS, "--data-dir", f"{home}/data", *options)
         with Child(*command, name="whook serve", env={"HOME": home, "NO_COLOR": "1"}) as child:
-            ready = child.message()
-            yield Server(child, ready["ingress_port"], ready["api_url"], ready["token"], Path(home))
+            said: dict[str, str] = {}
+            while "admin token" not in said:
+                name, _, value = child.line().partition("  ")
+                said[name] = value.strip()
+            port = urlsplit(said["webhooks"]).port
+            token = said["admin token"].split()[0]
+            yield Server(child, port or 80, said["API"], token, Path(home))

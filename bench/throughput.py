@@ -81,7 +81,7 @@ def whole_path() -> Iterator[System]:
         )
         env = {"WHOOK_TOKEN": server.token, "HOME": str(server.home)}
         cli = stack.enter_context(Child(*command, name="whook connect", env=env))
-        while cli.message()["event"] != "connected":
+        while cli.message()["event"] != "ready":
             pass
         processes = {"server": server.child, "cli": cli, "local": local}
         yield System("whook whole path", processes, server.ingress, f"{PROJECT}.localhost:{server.ingress}")

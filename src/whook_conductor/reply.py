@@ -8,6 +8,7 @@ head. Pure: it builds bytes and does no I/O.
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import Final
 
 from whook.http1 import (
@@ -48,7 +49,8 @@ class Reply:
 
         Raises `BadAnswerError` when the head cannot be passed on.
         """
-        headers = hop_by_hop(response.headers, upgrade=False)
+        # A 426 must say what to upgrade to (RFC 9110 section 15.5.22), and upgrades pass through here.
+        headers = hop_by_hop(response.headers, upgrade=response.status == HTTPStatus.UPGRADE_REQUIRED)
         framing = response_framing(request.method, response.status, headers)
         self._left = 0
         if framing is Framing.LENGTH:

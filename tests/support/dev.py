@@ -64,7 +64,7 @@ def whook_dev(home: Path, *options: str, forward: str | None = None) -> Iterator
     target = ("--forward", forward) if forward else ()
     command = ("dev", "--json", *_port_options(None), "--data-dir", str(home / "data"), *target, *options)
     with WhookProcess(*command, home=home) as process:
-        yield _running(process, process.wait_event("connected", seconds=START)["public_url"])
+        yield _running(process, process.wait_event("ready", seconds=START)["public_url"])
 
 
 @contextmanager
@@ -74,8 +74,12 @@ def whook_serve(
     """Run `whook serve` until the block ends; `token` is known from an earlier run on the same data."""
     command = ("serve", *_port_options(ports), "--data-dir", str(home / "data"), *options)
     with WhookProcess(*command, home=home) as process:
-        ready = process.wait_event("ready", seconds=START)
-        yield Served(process, ready["port"], ready["api"], token or ready["token"])
+        webhooks = urlsplit(process.wait_line("webhooks", seconds=START))
+        assert webhooks.port is not None
+        api = process.wait_line("API")
+        if token is None:
+            token = process.wait_line("admin token").split()[0]
+        yield Served(process, webhooks.port, api, token)
 
 
 @contextmanager
@@ -88,6 +92,6 @@ def whook_connect(
     home = server.process.home / f"client-{project}"
     with WhookProcess(*command, home=home, env={"WHOOK_TOKEN": server.token}) as process:
         if wait:
-            yield _running(process, process.wait_event("connected", seconds=START)["public_url"])
+            yield _running(process, process.wait_event("ready", seconds=START)["public_url"])
         else:
             yield Running(process, server.port, f"{project}.localhost:{server.port}".encode())

@@ -21,7 +21,7 @@ ADDED = (
     (b"X-Forwarded-For", re.compile(rb"127\.0\.0\.1")),
     (b"X-Forwarded-Host", re.compile(rb"(?i:demo\.localhost:\d+)")),
     (b"X-Forwarded-Proto", re.compile(rb"http")),
-    (b"Via", re.compile(rb"1\.1 whook")),
+    (b"Via", re.compile(rb"1\.[01] whook")),
 )
 """What the tunnel adds after the sender's own headers, in this order."""
 
@@ -133,7 +133,7 @@ def compare_request(direct: Message, tunnelled: Message) -> None:
         assert pattern.fullmatch(line.partition(b": ")[2]), (name, line)
     assert tunnelled.framing == direct.framing
     same_bytes(tunnelled.body, direct.body)
-    assert tunnelled.trailers == direct.trailers
+    assert normal(tunnelled.trailers) == normal(direct.trailers)
 
 
 def compare_response(direct: Message, tunnelled: Message) -> None:
@@ -147,7 +147,7 @@ def compare_response(direct: Message, tunnelled: Message) -> None:
         assert tunnelled.framing == direct.framing
     assert seen == wanted
     same_bytes(tunnelled.body, direct.body)
-    assert tunnelled.trailers == direct.trailers
+    assert normal(tunnelled.trailers) == normal(direct.trailers)
 
 
 def same_bytes(seen: bytes, wanted: bytes) -> None:
@@ -185,7 +185,7 @@ def end_to_end(lines: Sequence[bytes]) -> list[bytes]:
     for name, value in pairs:
         low = name.lower()
         if low == b"connection":
-            if upgrade:
+            if upgrade and b"upgrade" in value.lower():
                 kept.append(name + b": Upgrade")
         elif low == b"upgrade":
             if upgrade:

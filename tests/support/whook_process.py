@@ -14,11 +14,12 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, Any, Self, TypeVar
 
 from tests.support.deadlines import DEADLINE, Changing
 
 Event = dict[str, Any]
+T = TypeVar("T")
 
 
 class WhookProcess:
@@ -107,12 +108,26 @@ class WhookProcess:
             for event in self.events[after:]:
                 if event.get("event") == kind and all(event.get(k) == v for k, v in values.items()):
                     return event
-            if not self._open_pipes:
-                raise AssertionError(f"ended without {kind!r} {values}\n{self.story()}")
             return None
 
+        return self._wait(look, f"event {kind!r} {values}", seconds)
+
+    def wait_line(self, begins: str, *, seconds: float = DEADLINE) -> str:
+        """Wait for the first line of standard output that begins so; gives the rest of it, stripped."""
+
+        def look() -> str | None:
+            return next((line.removeprefix(begins) for line in self.output if line.startswith(begins)), None)
+
+        return self._wait(look, f"line {begins!r}", seconds).strip()
+
+    def _wait(self, look: Callable[[], T | None], what: str, seconds: float) -> T:
+        def look_or_fail() -> T | None:
+            if (found := look()) is None and not self._open_pipes:
+                raise AssertionError(f"ended without {what}\n{self.story()}")
+            return found
+
         try:
-            return self._changing.wait_for(look, f"event {kind!r} {values}", seconds)
+            return self._changing.wait_for(look_or_fail, what, seconds)
         except TimeoutError as exc:
             exc.add_note(self.story())
             raise

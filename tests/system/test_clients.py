@@ -62,7 +62,8 @@ def test_watch(house: House) -> None:
                 seen = watcher.process.wait_event("request", target=f"/seen/{number}")
                 assert seen["watched"] is True
             assert watcher.process.stop() == 0
-        assert post(house.server.port, holder.host).body == b"first"
+        assert post(house.server.port, holder.host, target=b"/last").body == b"first"
+        holder.process.wait_event("request", target="/last")
         assert [e["watched"] for e in holder.process.events if e["event"] == "request"] == [False] * 4
 
 

@@ -86,10 +86,10 @@ def test_server_killed_in_mid_request(tmp_path: Path) -> None:
                 server.process.kill()
                 assert sender.at_end()
             gate.open()
-            connected.process.wait_event("disconnected")
+            connected.process.wait_event("lost")
             seen = len(connected.process.events)
             with whook_serve(tmp_path, ports=ports, token=server.token) as again:
-                back = connected.process.wait_event("connected", after=seen)
+                back = connected.process.wait_event("back", after=seen)
                 assert back["public_url"] == connected.public_url
                 origin.reset()
                 assert post(again.port, connected.host, b"after").status == 200

@@ -135,4 +135,4 @@ def test_ok_is_still_ok(tunnel: Running, origin: Origin) -> None:
     """After all of the above the tunnel is the same one, and works."""
     origin.script(ok)
     assert post(tunnel.port, tunnel.host, b"{}").body == b"ok"
-    assert len([e for e in tunnel.process.events if e["event"] == "connected"]) == 1
+    assert not {e["event"] for e in tunnel.process.events} & {"lost", "back", "moved"}
