@@ -292,7 +292,8 @@ class Conversation:
             return True
         # A sender that did not itself ask for the end may have sent more, which would turn our close into a
         # reset.
-        self.sender.must_linger = self.head.keep_alive or not self.upload.complete
+        if self.head.keep_alive or not self.upload.complete:
+            self.sender.may_send_more(unfinished=not self.upload.complete)
         return False
 
     # -- the other ends -----------------------------------------------------------------------------------
@@ -310,7 +311,8 @@ class Conversation:
         reuse = upload.complete and head.keep_alive and head.version != b"1.0"
         close = self.context.drain.begun or not reuse
         sender.phase = Phase.RESPONDING
-        sender.must_linger = close and (head.keep_alive or not upload.complete)
+        if close and (head.keep_alive or not upload.complete):
+            sender.may_send_more(unfinished=not upload.complete)
         sender.within(self.context.settings.write_timeout)
         with contextlib.suppress(SenderGoneError):
             await sender.write(self._encode(answer, close=close))
@@ -333,7 +335,7 @@ class Conversation:
                 outcome.slug = answer.slug
                 outcome.status = answer.status
                 sender.parting = self._encode(answer, close=True)
-                sender.must_linger = True
+                sender.may_send_more(unfinished=not self.upload.complete)
 
     def _encode(self, answer: Answer, *, close: bool) -> bytes:
         head_only = self.head.method == b"HEAD"

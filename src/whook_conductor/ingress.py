@@ -39,11 +39,11 @@ class Ingress:
             await self._serve(sender)
         if sender.guard.cancelled_caught and sender.phase is Phase.HEAD:
             sender.parting = encode_answer(REQUEST_TIMEOUT, close=True)
-            sender.must_linger = True
+            sender.may_send_more(unfinished=True)
         if sender.parting:
             with trio.move_on_after(self._context.settings.linger_timeout):
                 await sender.write(sender.parting)
-        if sender.must_linger:
+        if sender.linger_for:
             await sender.linger()
 
     async def _serve(self, sender: Sender) -> None:
@@ -59,7 +59,7 @@ class Ingress:
                 error = head.error
                 answer = bad_message(error.status, error.type, error.detail)
                 sender.parting = encode_answer(answer, close=True)
-                sender.must_linger = True
+                sender.may_send_more(unfinished=True)
                 return
             if not await Conversation(context, sender, head).run(forwarding) or context.drain.begun:
                 return

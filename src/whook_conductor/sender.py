@@ -24,6 +24,10 @@ from whook_conductor.settings import ConductorSettings
 
 RECEIVE_SIZE: Final = 65_536
 """Bytes taken from the socket at a time: what one DATA frame carries."""
+BRIEF_LINGER: Final = 1.0
+"""Seconds for which a connection is read after its last response when nothing more is due on it: enough for
+what
+was sent before our end was seen, and little for a drain to wait for."""
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 GONE: Final = (trio.BrokenResourceError, trio.ClosedResourceError, ConnectionError)
 """What the socket raises when the sender is not there any more."""
@@ -60,7 +64,7 @@ class Sender:
         "events",
         "guard",
         "host",
-        "must_linger",
+        "linger_for",
         "parting",
         "phase",
     )
@@ -80,8 +84,8 @@ class Sender:
         """What has been parsed and not been taken: at most one receive's worth."""
         self.eof = False
         """The sender has closed its side; ours may still be written to."""
-        self.must_linger = False
-        """The sender may still be sending, so the connection must not just be closed."""
+        self.linger_for = 0.0
+        """Seconds; the sender may still be sending, so the connection must not just be closed."""
         self.parting = b""
         """What is still to be written when the guard has fired."""
 
@@ -167,6 +171,10 @@ class Sender:
         except GONE as error:
             raise SenderGoneError from error
 
+    def may_send_more(self, *, unfinished: bool) -> None:
+        """Let the close linger: fully for an unfinished request, else in case another one was sent."""
+        self.linger_for = self._settings.linger_timeout if unfinished else BRIEF_LINGER
+
     # -- writing ------------------------------------------------------------------------------------------
 
     async def write(self, data: bytes) -> None:
@@ -202,7 +210,7 @@ class Sender:
         Closing with unread bytes would make the system send a reset, and the sender could lose the response
         that is still on its way (RFC 9112 section 9.6).
         """
-        with trio.move_on_after(self._settings.linger_timeout):
+        with trio.move_on_after(self.linger_for):
             try:
                 await self._stream.send_eof()
                 while not self.eof:
