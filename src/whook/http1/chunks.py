@@ -142,6 +142,8 @@ class ChunkDecoder:
         if line == _CRLF:
             self.trailers = _parse_trailers(b"".join(self._section)) if self._section else []
             return
+        if not line.endswith(_CRLF):
+            raise _malformed("A trailer field is malformed.")
         self._room -= len(line)
         if self._room < 0:
             raise _too_long(_TRAILERS)

@@ -84,6 +84,10 @@ class MessageReader(Generic[HeadT]):
         """
         raise NotImplementedError
 
+    def _unfinished(self, head: bytes) -> MessageError:
+        """Say what it means that llhttp wants more behind the empty line: its reading and ours differ."""
+        raise NotImplementedError
+
     def _begin(self, raw: bytes, fields: Headers) -> None:
         """Judge a complete head, report it and set the state for what follows."""
         raise NotImplementedError
@@ -191,8 +195,7 @@ class MessageReader(Generic[HeadT]):
             self._seen = bytearray()
         if not sink.complete:
             if piece.strip(b"\r\n"):
-                # llhttp and this module disagree about where the head ends: trust neither.
-                raise MessageError(400, "bad-request", "The head is malformed.")
+                raise self._unfinished(piece)
             return stop
         self._size = 0
         self._llhttp = self._sink = None

@@ -27,7 +27,7 @@ _ABSOLUTE: Final = re.compile(rb"(https?)://([^/?#]*)", re.IGNORECASE)
 _DEFAULT_PORTS: Final = {b"http": 80, b"https": 443}
 
 # llhttp's own words, because it has no error class for them.
-_UNKNOWN_VERSION: Final = frozenset({"Invalid HTTP version", "Pause on PRI/Upgrade"})
+_UNKNOWN_VERSION: Final = "Invalid HTTP version"
 _UNKNOWN_METHOD: Final = "Invalid method for HTTP/x.x request"
 
 
@@ -94,9 +94,13 @@ class RequestParser(MessageReader[RequestHead]):
         # What begins like a word is taken for a method that llhttp does not have; TLS or noise is malformed.
         if reason == _UNKNOWN_METHOD or (isinstance(error, HttpParserInvalidMethodError) and first.isalpha()):
             return MessageError(501, "method-not-implemented", "The method is not implemented.")
-        if reason in _UNKNOWN_VERSION:
+        if reason == _UNKNOWN_VERSION:
             return _version_not_supported()
         return _bad(f"The request is malformed: {reason}.")
+
+    def _unfinished(self, head: bytes) -> MessageError:
+        # HTTP/2's preface goes on behind an empty line (RFC 9113, 3.4).
+        return _version_not_supported() if head.startswith(b"PRI ") else _bad("The head is malformed.")
 
     def _begin(self, raw: bytes, fields: Headers) -> None:
         try:

@@ -72,13 +72,17 @@ class ResponseParser(MessageReader[ResponseHead]):
 
     def _head_stop(self, data: bytes, pos: int) -> int:
         bare = data.find(b"\n\n", pos)
-        found = data.find(b"\n\r\n", pos, bare if bare >= 0 else len(data))
+        # The two may overlap: a body that begins with LF makes b"\n\n" of the last LF of a proper head.
+        found = data.find(b"\n\r\n", pos, bare + 2 if bare >= 0 else len(data))
         if found >= 0:
             return found + 3
         return bare + 2 if bare >= 0 else -1
 
     def _refusal(self, error: HttpParserError, first: bytes) -> MessageError:  # noqa: ARG002
         return _bad(f"The response is malformed: {error}.")
+
+    def _unfinished(self, head: bytes) -> MessageError:  # noqa: ARG002
+        return _bad("The head is malformed.")
 
     def _translate(self, error: MessageError) -> MessageError:
         if error.status == 502:
