@@ -1,6 +1,7 @@
 """Far ends as processes: `answer` carries one project's webhooks, `hold` keeps many tunnels open and idle.
 
-Run as `python -m bench.far_end answer|hold API ...` by the scenarios; the token comes in WHOOK_TOKEN. Each
+Run as `python -m bench.far_end answer|hold API ...` by the scenarios; the token comes in WHOOK_TOKEN. With a
+signing key in WHOOK_BENCH_KEY, API is a relay's own URL, and the far end signs its tunnel tokens itself. Each
 prints {"at": "ready"} (`hold` for each batch) and ends when the parent ends it.
 """
 
@@ -12,7 +13,7 @@ import os
 import select
 import sys
 
-from bench.tunnel import Grants, Tunnel
+from bench.tunnel import Grants, OwnGrants, Tunnel
 
 
 def say(**values: object) -> None:
@@ -29,9 +30,8 @@ def answer(api: str, project: str) -> None:
         tunnel.turn()
 
 
-def hold(api: str, batches: list[int]) -> None:
+def hold(grants: Grants | OwnGrants, batches: list[int]) -> None:
     """Open a batch of tunnels for each line on standard input, each for its own project; keep them alive."""
-    grants = Grants(api, os.environ["WHOOK_TOKEN"])
     epoll = select.epoll()
     tunnels: dict[int, Tunnel] = {}
     commands = sys.stdin.fileno()
@@ -66,7 +66,9 @@ def main() -> None:
     if args.what == "answer":
         answer(args.api, args.project)
     else:
-        hold(args.api, [int(size) for size in args.batches.split(",")])
+        key, token = os.environ.get("WHOOK_BENCH_KEY"), os.environ.get("WHOOK_TOKEN", "")
+        grants = OwnGrants(args.api, key) if key else Grants(args.api, token)
+        hold(grants, [int(size) for size in args.batches.split(",")])
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Scenario `idle`: resident memory of the server for each open tunnel on which nothing happens.
+"""Scenario `idle`: resident memory for each open tunnel on which nothing happens.
 
-The server is the all-in-one, so the figure is an upper bound for the relay's share: it includes what a
-conductor keeps for a project. The first tunnels warm it up and are not counted.
+Measured twice: of a relay alone, and of the all-in-one server, where a conductor keeps a project and a route
+for each tunnel as well. The first tunnels warm a process up and are not counted.
 """
 
 from __future__ import annotations
@@ -12,23 +12,32 @@ from bench.process import Child
 from bench.report import markdown, save
 from bench.server import whook_serve
 
-WARM_UP = 100
+WARM_UP = 200
+
+
+def measure(name: str, server: Child, where: str, env: dict[str, str], tunnels: int) -> dict[str, object]:
+    """Open tunnels to a server and see how much it grows."""
+    command = ("-m", "bench.far_end", "hold", where, "--batches", f"{WARM_UP},{tunnels}")
+    with Child(*command, name="far end", env=env) as clients:
+        clients.message()
+        clients.tell()
+        clients.message(600)
+        before = server.resident()
+        clients.tell()
+        clients.message(600)
+        after = server.resident()
+    each = (after - before) / tunnels / 1024
+    sys.stderr.write(f"{name}: {each:.1f} KiB for each of {tunnels} tunnels\n")
+    return {"server": name, "tunnels": tunnels, "kib_each": each, "resident_kib": after / 1024}
 
 
 def run(tunnels: int) -> str:
-    """Open tunnels and give the table."""
+    """Measure both servers and give the table."""
+    with Child("-m", "bench.relay_alone", name="relay") as relay:
+        at = relay.message()
+        results = [measure("relay alone", relay, at["url"], {"WHOOK_BENCH_KEY": at["key"]}, tunnels)]
     with whook_serve() as server:
-        command = ("-m", "bench.far_end", "hold", server.api, "--batches", f"{WARM_UP},{tunnels}")
-        with Child(*command, name="far end", env={"WHOOK_TOKEN": server.token}) as clients:
-            clients.message()
-            clients.tell()
-            clients.message()
-            before = server.child.resident()
-            sys.stderr.write(f"{WARM_UP} tunnels to warm up: {before / 1024:,.0f} KiB\n")
-            clients.tell()
-            clients.message(600)
-            after = server.child.resident()
-    each = (after - before) / tunnels / 1024
-    result: dict[str, object] = {"tunnels": tunnels, "kib_each": each, "resident_kib": after / 1024}
-    table = markdown(("tunnels", "KiB each", "KiB in all"), [(tunnels, each, after / 1024)])
-    return f"{table}\n\n{save('idle', [result], table)}"
+        env = {"WHOOK_TOKEN": server.token}
+        results.append(measure("whook serve", server.child, server.api, env, tunnels))
+    table = markdown(("server", "tunnels", "KiB each", "KiB in all"), [tuple(r.values()) for r in results])
+    return f"{table}\n\n{save('idle', results, table)}"

@@ -36,8 +36,12 @@ from whook.wire import (
 )
 
 #: Bytes waiting for a tunnel above which no new exchange is opened on it: its client reads slower than its
-#: webhooks come, and those already under way hold up to their credit each.
-TUNNEL_BACKLOG: Final = 1_048_576
+#: webhooks come. Those already under way hold up to their credit (256 KiB) each, so this lets a hundred large
+#: bodies arrive at once and wait for a slow client instead of being refused.
+TUNNEL_BACKLOG: Final = 33_554_432
+#: Bytes waiting for an onlooker above which it gets no copy of a new exchange; at twice this it loses those
+#: it has. Nobody waits for an onlooker, so what it is behind is memory and nothing else.
+WATCHER_BACKLOG: Final = 1_048_576
 
 _pack = HEADER.pack
 _COPIED: Final = frozenset({DATA, END, RESET})
@@ -331,7 +335,7 @@ class Switch:
             return
         circuit.watchers = []
         for watcher in watchers:
-            if watcher.link.pending > TUNNEL_BACKLOG:
+            if watcher.link.pending > WATCHER_BACKLOG:
                 continue  # an onlooker that does not keep up misses some, and delays nobody
             watcher.last_id += 1
             circuit.watchers.append((watcher, watcher.last_id))
@@ -342,7 +346,7 @@ class Switch:
             return
         for entry in list(circuit.watchers):
             watcher, stream_id = entry
-            if watcher.link.pending > 2 * TUNNEL_BACKLOG:
+            if watcher.link.pending > 2 * WATCHER_BACKLOG:
                 circuit.watchers.remove(entry)
                 watcher.link.send(encode_reset(stream_id, ResetCode.OVERLOADED, "the onlooker is too slow"))
             else:
