@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from ipaddress import ip_address
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import trio
@@ -30,6 +31,9 @@ from whook_cli.session import Plan, Session
 from whook_cli.stop import Stop, cut_off, open_stop
 from whook_cli.target import Target, parse_target
 from whook_cli.tunnel import Client, holder_name
+
+if TYPE_CHECKING:
+    from whook_cli.allinone import Server
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,13 +90,6 @@ def _plan(project: str, server: str, token: str, mode: Mode, far: Far, drain_tim
     return Plan(server, token, project, mode, far.shown, forward, drain_timeout, client)
 
 
-async def _run_client(
-    plan: Plan, far: Far, output: OutputOptions, display: Display, stop: Stop
-) -> Exit | None:
-    async with _open_handler(far, output, display) as handler:
-        return await Session(plan, handler, display, stop).run()
-
-
 def run_connect(
     project: str,
     tunnel: TunnelOptions,
@@ -115,8 +112,8 @@ def run_connect(
             if not _is_private(server):
                 text = f"{server} is not https: the token and all webhooks travel in the clear"
                 display.status("warning", text, serious=True)
-            async with open_stop() as stop:
-                ending = await _run_client(plan, far, output, display, stop)
+            async with open_stop() as stop, _open_handler(far, output, display) as handler:
+                ending = await Session(plan, handler, display, stop).run()
         return _status(cut_off() if stop.forced else ending)
 
     return trio.run(main)
@@ -131,25 +128,28 @@ def run_dev(
 ) -> int:
     """`whook dev`: gives the exit status. Raises `Exit`."""
     far = check_forward(forward, drain_timeout, watch=False)
-    from whook_cli.allinone import Server, run_allinone
+    from whook_cli.allinone import run_allinone
 
     async def main() -> int:
         ending: Exit | None = None
         async with open_display(as_json=output.json, out=sys.stdout, err=sys.stderr) as display:
 
-            async def tunnel(running: Server) -> None:
+            async def tunnel(running: "Server") -> None:
                 nonlocal ending
                 stop = Stop()
                 plan = _plan(project, running.api_url, running.local_token(), "exclusive", far, drain_timeout)
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(_stop_after, running.drain.wait, stop)
-                    ending = await _run_client(plan, far, output, display, stop)
+                async with _open_handler(far, output, display) as handler, trio.open_nursery() as nursery:
+                    session = Session(plan, handler, display, stop)
+                    nursery.start_soon(_follow, running, session, stop)
+                    ended = await session.run()
+                    # While the server is stopping its API is closed already: that is no failure to report.
+                    ending = None if running.stopping.begun else ended
                     nursery.cancel_scope.cancel()
 
             status = await run_allinone(
                 server, drain_seconds=drain_timeout, default_log_level="warning", companion=tunnel
             )
-        return _status(ending) or status
+        return _status(ending) or _daemon_status(status)
 
     return _run_server(main)
 
@@ -157,9 +157,9 @@ def run_dev(
 def run_serve(server: ServerOptions, drain_timeout: float) -> int:
     """`whook serve`: gives the exit status. Raises `Exit`."""
     _check_drain(drain_timeout)
-    from whook_cli.allinone import Server, run_allinone
+    from whook_cli.allinone import run_allinone
 
-    async def wait(running: Server) -> None:
+    async def wait(running: "Server") -> None:
         say(f"webhooks     {running.public_url('PROJECT')}")
         say(f"API          {running.api_url}")
         say(f"data         {running.data_dir}")
@@ -169,16 +169,27 @@ def run_serve(server: ServerOptions, drain_timeout: float) -> int:
         await running.drain.wait()
 
     async def main() -> int:
-        return await run_allinone(
+        status = await run_allinone(
             server, drain_seconds=drain_timeout, default_log_level="info", companion=wait
         )
+        return _daemon_status(status)
 
     return _run_server(main)
 
 
-async def _stop_after(event: Callable[[], Awaitable[None]], stop: Stop) -> None:
-    await event()
+async def _follow(running: "Server", session: Session, stop: Stop) -> None:
+    """Let the tunnel of `whook dev` go when its server does: requests in flight still need it at first."""
+    await running.stopping.wait()
+    session.say_draining()
+    await running.drain.wait()
     stop.begin("the server is stopping")
+
+
+def _daemon_status(status: int) -> int:
+    """Translate what a daemon's end means: above 128 it is the signal that cut it off."""
+    if status > 128:
+        raise cut_off()
+    return status
 
 
 def _status(ending: Exit | None) -> int:

@@ -76,6 +76,7 @@ class Session:
         self._ever_up = False
         self._lost_at: float | None = None
         self._trouble = ""
+        self._said_draining = False
 
     async def run(self) -> Exit | None:
         """Keep the project connected. Gives None if it was stopped, else why it cannot go on."""
@@ -217,13 +218,19 @@ class Session:
             self._display.status("moved", f"moved to another tunnel: {url}", public_url=url)
         self._lost_at = None
 
+    def say_draining(self) -> None:
+        """Say, once, how many exchanges are still to finish; nothing if there are none."""
+        running = sum(tunnel.running for tunnel in self._tunnels)
+        if running and not self._said_draining:
+            self._said_draining = True
+            what = "request" if running == 1 else "requests"
+            text = f"waiting for {running} {what} to finish; once more (Ctrl-C) stops at once"
+            self._display.status("draining", text, running=running)
+
     async def _drain(self) -> None:
         """Leave every tunnel: no new exchanges, those in progress finish within the drain timeout."""
+        self.say_draining()
         left = [tunnel for tunnel in self._tunnels if tunnel.up]
-        running = sum(tunnel.running for tunnel in left)
-        if running:
-            text = f"waiting for {running} requests to finish; once more stops at once"
-            self._display.status("draining", text, running=running)
         async with trio.open_nursery() as nursery:
             for tunnel in left:
                 nursery.start_soon(tunnel.leave, "the client is stopping", self._plan.drain_timeout)

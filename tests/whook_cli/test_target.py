@@ -37,7 +37,8 @@ def test_what_forward_accepts(text: str, expected: Target) -> None:
     [
         "", "0", "65536", "99999999", "http://", "http://:3000", "ftp://localhost", "unix:/run/x",
         "localhost:http", "http://a b/", "http://user:secret@h/", "h?x=1", "h#x", "http://h/a?b", "http://h/ä",
-        "http://h/a b", "http://bücher.example/", "[::1", "[::1]3000", "::1", "a..b:1", "h:0", "h:70000", "-x",
+        "http://h/a b", "http://bücher.example/",
+        "[::1", "[::1]3000", "::1", "a..b:1", "h:0", "h:70000", "-x",
     ],
 )  # fmt: skip
 def test_what_forward_refuses_with_one_line(text: str) -> None:
