@@ -5,7 +5,7 @@ command; the server parts are reached through `whook_cli.allinone` alone, and on
 them. Must never let an exception group of expected failures reach the user.
 """
 
-import secrets
+import os
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -82,7 +82,7 @@ async def _open_handler(far: Far, output: OutputOptions, display: Display) -> As
 def _plan(project: str, server: str, token: str, mode: Mode, far: Far, drain_timeout: float) -> Plan:
     client = Client(
         agent=version_line().replace(" ", "/"),
-        instance=f"cli_{secrets.token_hex(12)}",
+        instance=f"cli_{os.urandom(12).hex()}",
         holder=holder_name(),
         max_exchanges=far.options.max_exchanges,
     )
@@ -99,11 +99,11 @@ def run_connect(
 ) -> int:
     """`whook connect`: gives the exit status. Raises `Exit`."""
     server = check_server(tunnel.server)
-    token = check_token(tunnel.token, server)
     if tunnel.takeover and tunnel.watch:
         raise UsageError("--takeover and --watch exclude each other")
     mode: Mode = "watch" if tunnel.watch else "takeover" if tunnel.takeover else "exclusive"
     far = check_forward(forward, drain_timeout, watch=tunnel.watch)
+    token = check_token(tunnel.token, server)
     plan = _plan(project, server, token, mode, far, drain_timeout)
 
     async def main() -> int:
