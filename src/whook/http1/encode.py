@@ -4,7 +4,7 @@ Called by the ingress for responses and by the CLI's local client for requests. 
 nothing; it must never let a value break out of its line.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import Final
 
@@ -28,7 +28,7 @@ def request_framing(headers: Headers) -> Framing:
 
     Raises ValueError for a Transfer-Encoding that does not end in `chunked`.
     """
-    framing = _declared(headers)
+    framing = declared(select(headers, _FRAMING))
     if framing is Framing.CLOSE:
         raise ValueError("Transfer-Encoding of a request must end in chunked")
     return framing or Framing.NONE
@@ -39,14 +39,20 @@ def response_framing(method: bytes, status: int, headers: Headers) -> Framing:
 
     NONE also for what has no body whatever its fields say: HEAD, 1xx, 204, 304 and a 2xx to CONNECT.
     """
-    if method == b"HEAD" or status < 200 or status in (204, 304) or (method == b"CONNECT" and status < 300):
+    if bodiless(method, status):
         return Framing.NONE
-    return _declared(headers) or Framing.CLOSE
+    return declared(select(headers, _FRAMING)) or Framing.CLOSE
 
 
-def _declared(headers: Headers) -> Framing | None:
-    """Return what the fields say: Transfer-Encoding before Content-Length, as RFC 9112, 6.3 orders them."""
-    found = select(headers, _FRAMING)
+def bodiless(method: bytes, status: int) -> bool:
+    """Say whether a response has no body whatever its fields say (RFC 9112, 6.3)."""
+    return (
+        method == b"HEAD" or status < 200 or status in (204, 304) or (method == b"CONNECT" and status < 300)
+    )
+
+
+def declared(found: Mapping[bytes, bytes]) -> Framing | None:
+    """Return what the selected fields say: Transfer-Encoding before Content-Length (RFC 9112, 6.3)."""
     coding = found.get(b"transfer-encoding")
     if coding is not None:
         return Framing.CHUNKED if tokens(coding)[-1:] == [b"chunked"] else Framing.CLOSE

@@ -1,7 +1,8 @@
 """The request role: what a sender may ask, and everything about a request that is refused.
 
-Called by the conductor's ingress. llhttp refuses most broken syntax itself; this adds what it lets through
-(FACTS.md point 9 and the tests say what that is). Must never be lenient: two parties that read one request
+Called by the conductor's ingress. llhttp refuses most broken syntax itself; this adds what it lets through: a
+missing, repeated, malformed or contradicted Host, Transfer-Encoding in HTTP/1.0 or other than chunked,
+versions that we do not speak, RTSP, CONNECT. Must never be lenient: two parties that read one request
 differently are what request smuggling is made of.
 """
 

@@ -11,7 +11,7 @@ from typing import Final
 
 from httptools import HttpParserError, HttpResponseParser
 
-from whook.http1.encode import Framing, response_framing
+from whook.http1.encode import Framing, bodiless, declared
 from whook.http1.events import Body, End, Headers, MessageError, ResponseEvent, ResponseHead, Upgraded
 from whook.http1.fields import select, tokens
 from whook.http1.reader import DEFAULT_MAX_HEAD, MessageReader, State
@@ -118,7 +118,7 @@ class ResponseParser(MessageReader[ResponseHead]):
         method, upgrade = self._expected[0]
         chunked = codings[-1:] == [b"chunked"]
         modern = version == b"1.1"
-        framing = response_framing(method, status, fields)
+        framing = Framing.NONE if bodiless(method, status) else declared(found) or Framing.CLOSE
         # Chunked in HTTP/1.0 is faulty framing: readable, but nothing may follow it (RFC 9112, 6.1).
         keep_alive = modern or (b"keep-alive" in options and coding is None)
         if b"close" in options or framing is Framing.CLOSE:
