@@ -3,25 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from tests.support.clocks import WallClock
 from tests.support.twins import sqlite_auth_store
 from whook.backplane.memory import MemoryBus
 from whook.backplane.ports import AuthStore
 from whook_auth.service import AuthService, open_auth
-
-
-class WallClock:
-    """Tells the time in UTC: the real one, plus what a test has added."""
-
-    def __init__(self) -> None:
-        self.ahead = timedelta(0)
-
-    def __call__(self) -> datetime:
-        return datetime.now(UTC) + self.ahead
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import trio
 
-from tests.whook_auth.conftest import WallClock
+from tests.support.clocks import WallClock
 from whook.backplane.ports import AuthStore, StoredKey
 from whook.chassis.tunnel_token import SigningKey
 from whook_auth.keys import PUBLISH_AHEAD, REFRESH, KeyRing

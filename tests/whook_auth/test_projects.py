@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import trio
 
-from tests.whook_auth.conftest import WallClock
+from tests.support.clocks import WallClock
 from whook.backplane.ports import AuthDenied, AuthStore, Principal, Project, User
 from whook.chassis.tunnel_token import TunnelTokenInvalid, Verifier
 from whook_auth.service import TUNNEL_LIFETIME, AuthService

@@ -8,8 +8,8 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from tests.support.clocks import WallClock
 from tests.support.deadlines import DEADLINE
-from tests.whook_auth.conftest import WallClock
 from whook.backplane.memory import MemoryBus
 from whook.backplane.ports import (
     TOPIC_KICK,

@@ -69,7 +69,10 @@ class Auth(Protocol):
         ...
 
     async def mint_tunnel_token(self, principal: Principal, project: Project, relay_id: str) -> TunnelToken:
-        """Return a token for one tunnel. The rights are checked again. Raises AuthDenied (forbidden)."""
+        """Return a token for one tunnel, good for no longer than the access token.
+
+        The rights are checked again. Raises AuthDenied (forbidden or expired).
+        """
         ...
 
     async def jwks(self) -> dict[str, Any]:

@@ -1,4 +1,6 @@
-"""Leases in memory by Trio's clock, which these tests move: they have no threads (FACTS 4 of the design)."""
+"""Leases in memory by Trio's clock, which these tests move.
+
+Nothing here may use a worker thread: a clock that jumps by itself does not wait for one."""
 
 from __future__ import annotations
 
