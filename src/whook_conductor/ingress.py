@@ -7,8 +7,6 @@ connection is one task, whose requests are answered in the order in which they c
 
 from __future__ import annotations
 
-import socket
-
 import trio
 
 from whook.chassis.problem import RawHeaders, problem, raw_response
@@ -30,14 +28,16 @@ class Ingress:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._idle: set[Sender] = set()
+        self.malformed: dict[int, int] = {400: 0, 408: 0, 413: 0, 431: 0, 501: 0, 505: 0}
+        """Requests that never became one, by the status they were answered with."""
 
     async def handle(self, stream: trio.SocketStream, peer: Peer) -> None:
         """Serve one connection, which the caller closes. Raises what a socket does whose peer is gone."""
-        stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         sender = Sender(stream, peer, self._context.settings, self._idle)
         with sender.guard:
             await self._serve(sender)
         if sender.guard.cancelled_caught and sender.phase is Phase.HEAD:
+            self.malformed[REQUEST_TIMEOUT.status] += 1
             sender.parting = encode_answer(REQUEST_TIMEOUT, close=True)
             sender.may_send_more(unfinished=True)
         if sender.parting:
@@ -57,6 +57,7 @@ class Ingress:
                 return
             if isinstance(head, Failed):
                 error = head.error
+                self.malformed[error.status] += 1
                 answer = bad_message(error.status, error.type, error.detail)
                 sender.parting = encode_answer(answer, close=True)
                 sender.may_send_more(unfinished=True)

@@ -124,7 +124,7 @@ async def sync_projects(cache: ProjectCache, bus: Bus) -> None:
                             retry.reset()
                             cache.remember(decode_project_event(message).project)
                     except BusGap:
-                        continue
+                        await trio.lowlevel.checkpoint()
         except Unavailable as error:
             _log.warning("cannot follow the projects", error=str(error))
         await retry.pause()

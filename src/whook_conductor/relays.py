@@ -48,6 +48,7 @@ async def watch_relays(
                                 news.set()
                         except BusGap:
                             news.set()
+                            await trio.lowlevel.checkpoint()
             except Unavailable as error:
                 _log.warning("cannot follow the relays", error=str(error))
             await retry.pause()

@@ -51,11 +51,12 @@ class Reply:
         """
         # A 426 must say what to upgrade to (RFC 9110 section 15.5.22), and upgrades pass through here.
         headers = hop_by_hop(response.headers, upgrade=response.status == HTTPStatus.UPGRADE_REQUIRED)
-        framing = response_framing(request.method, response.status, headers)
+        # What the fields say is checked also where no body follows: the next reader may judge them too.
+        framing = response_framing(b"GET", 200, headers)
         self._left = 0
         if framing is Framing.LENGTH:
             self._left = _single_length(headers)
-        elif framing is not Framing.NONE and (codings := _fields(headers, b"transfer-encoding")):
+        elif codings := _fields(headers, b"transfer-encoding"):
             if framing is Framing.CLOSE or len(codings) != 1 or _fields(headers, b"content-length"):
                 raise BadAnswerError("Transfer-Encoding is repeated, not chunked, or beside Content-Length")
             if request.version == b"1.0":
@@ -63,6 +64,9 @@ class Reply:
                 # end of the connection.
                 headers = [pair for pair in headers if pair[0].lower() != b"transfer-encoding"]
                 framing = Framing.CLOSE
+        if response_framing(request.method, response.status, []) is Framing.NONE:
+            framing = Framing.NONE
+            self._left = 0
         self.closes = close or framing is Framing.CLOSE or not request.keep_alive
         if framing is not Framing.CLOSE:
             if self.closes and request.version != b"1.0":

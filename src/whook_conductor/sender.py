@@ -123,7 +123,7 @@ class Sender:
             return None
         event = events.popleft()
         self.phase = Phase.WAITING
-        assert isinstance(event, RequestHead | Failed), event
+        assert isinstance(event, (RequestHead, Failed)), event
         return event
 
     async def _await_head(self) -> bool:

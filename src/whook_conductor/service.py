@@ -11,6 +11,7 @@ and the last outcomes are handed on.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -46,6 +47,9 @@ from whook_conductor.trunks import Trunks
 _API_BODY: Final = 65_536
 """Longest body of an API request in bytes: a tunnel is asked for in about a hundred."""
 
+_KEEPALIVE: Final = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
+"""A silent connection is probed after a minute, and given up two minutes after its other end vanished."""
+
 _log = get_logger("whook.conductor")
 
 
@@ -80,10 +84,14 @@ async def run_conductor(
 
     Raises:
         ListenError: an address is taken or unusable.
+        ValueError: there is no cluster key.
     """
+    if not settings.cluster_key.get_secret_value():
+        raise ValueError("cluster_key is not set: without it anyone could pass for a relay")
     with ExitStack() as sockets:
         ingress_listeners = await open_listeners(settings.listen, what="webhooks", option="--port")
         sockets.callback(_close, ingress_listeners)
+        _keep_alive(ingress_listeners)
         api_listeners = await open_listeners(settings.api, what="the API", option="--api-port")
         sockets.callback(_close, api_listeners)
         ports = ConductorPorts(
@@ -199,14 +207,41 @@ class _Parts:
     def published(self, readiness: Readiness) -> Generator[None]:
         """Publish metrics and readiness as long as the block runs."""
         table, trunks = self.table, self.trunks
-        with (
-            self.totals.publish(self.recorder),
-            metrics.watch("whook_routes", "Routes known.", lambda: len(table)),
-            metrics.watch("whook_conductor_trunks", "Trunks that are up.", lambda: trunks.connected),
-            metrics.watch("whook_exchanges", "Requests that are with a relay.", lambda: trunks.active),
-            readiness.check("routes", lambda: None if table.ready else "the route table is behind"),
-        ):
+        gauges: list[tuple[str, str, Callable[[], float]]] = [
+            ("whook_routes", "Routes known.", lambda: len(table)),
+            ("whook_conductor_trunks", "Trunks that are up.", lambda: trunks.connected),
+            ("whook_exchanges", "Requests that are with a relay.", lambda: trunks.active),
+        ]
+        unreadable = "Requests that could not be read, by the status of the answer."
+        malformed = self.ingress.malformed
+        with ExitStack() as stack:
+            stack.enter_context(self.totals.publish(self.recorder))
+            for name, meaning, read in gauges:
+                stack.enter_context(metrics.watch(name, meaning, read))
+            for status in malformed:
+                count = partial(malformed.__getitem__, status)
+                stack.enter_context(
+                    metrics.watch(
+                        "whook_requests_malformed", unreadable, count, kind="counter", status=str(status)
+                    )
+                )
+            stack.enter_context(
+                readiness.check("routes", lambda: None if table.ready else "the route table is behind")
+            )
             yield
+
+
+def _keep_alive(listeners: Sequence[trio.SocketListener]) -> None:
+    """Have the system look after senders that are silent; connections inherit it from their listener.
+
+    It finds out those whose machine or network has vanished, while their streamed response has nothing to
+    say.
+    """
+    for listener in listeners:
+        listener.socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in _KEEPALIVE.items():
+            if hasattr(socket, name):
+                listener.socket.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 def _close(listeners: Sequence[trio.SocketListener]) -> None:

@@ -32,6 +32,9 @@ from whook_conductor.retry import Retry
 _HEARTBEAT: Final = 20.0
 """Seconds between signs of life on a silent trunk; one that misses it is gone within 30 s."""
 
+_NO_TRUNK: Final = (OSError, trio.TooSlowError, LinkClosed, ProtocolError, LinkRefused, TrunkRefused)
+"""How an attempt to reach a relay fails."""
+
 _log = structlog.get_logger("whook.conductor.trunks")
 
 
@@ -100,7 +103,11 @@ class Trunks:
         for relay_id, trunk in self._trunks.items():
             trunk.wanted = relay_id in live
             if trunk.wanted:
+                moved = live[relay_id].trunk_url != trunk.relay.trunk_url
                 trunk.relay = live[relay_id]
+                if moved and trunk.opener is not None:
+                    # A name is one process: whatever answered at the old address is not this relay any more.
+                    trunk.opener.link.close("the relay has moved")
         for relay_id, relay in live.items():
             if relay_id not in self._trunks:
                 self._trunks[relay_id] = trunk = _Trunk(relay)
@@ -123,16 +130,19 @@ class Trunks:
         """Connect, carry, and connect again, as long as the relay is wanted."""
         retry = Retry(self._cap)
         log = _log.bind(relay=trunk.relay.id)
+        told = ""
         try:
             while trunk.wanted:
                 try:
                     with trio.fail_after(self._connect_timeout):
                         link = await self._connect(trunk.relay)
-                except (OSError, trio.TooSlowError, LinkClosed, ProtocolError) as error:
-                    log.warning("cannot reach relay", reason=str(error) or type(error).__name__)
-                except (LinkRefused, TrunkRefused) as error:
-                    log.warning("trunk refused", reason=str(error))
+                except _NO_TRUNK as error:
+                    reason = str(error) or type(error).__name__
+                    if reason != told:  # once, not at every attempt
+                        log.warning("no trunk to this relay", reason=reason)
+                        told = reason
                 else:
+                    told = ""
                     began = trio.current_time()
                     await self._carry(trunk, link)
                     if trio.current_time() - began > self._cap:

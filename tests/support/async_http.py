@@ -75,11 +75,13 @@ class Client:
 
     async def ending(self) -> str:
         """Wait for the end of the connection: "end" or "reset". What else comes goes into the buffer."""
-        while True:
+        kind = ""
+        while not kind:
             try:
                 await self.fill()
             except Lost as lost:
-                return lost.kind
+                kind = lost.kind
+        return kind
 
     async def read_head(self) -> Message:
         """Read a head."""

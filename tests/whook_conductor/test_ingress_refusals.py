@@ -10,6 +10,7 @@ import trio
 from tests.support.async_http import Client, get, post, request
 from tests.support.conductor import answer, open_conductor, read_body, relay_info
 from tests.support.rawhttp import Message
+from whook.chassis.metrics import REGISTRY
 from whook.link import Exchange
 from whook.wire import ResetCode
 
@@ -217,3 +218,17 @@ async def test_too_many_connections_of_one_address_are_503() -> None:
             response = await second.read_response()
             assert (response.status, slug(response)) == (503, "overloaded")
             assert await second.ending() == "end"
+
+
+async def test_what_could_not_be_read_is_counted() -> None:
+    async with open_conductor() as rig:
+        before = REGISTRY.get_sample_value("whook_requests_malformed_total", {"status": "400"})
+        assert (await rig.ask(b"GET / HTTP/1.1\r\n\r\n")).status == 400
+        after = REGISTRY.get_sample_value("whook_requests_malformed_total", {"status": "400"})
+        assert (before, after) == (0, 1)
+
+
+async def test_there_is_no_conductor_without_a_cluster_key() -> None:
+    with pytest.RaisesGroup(pytest.RaisesExc(ValueError, match="cluster_key"), flatten_subgroups=True):
+        async with open_conductor(cluster_key=""):
+            pass

@@ -104,3 +104,19 @@ async def test_the_watch_hands_on_what_comes_and_goes() -> None:
         await trio.testing.wait_all_tasks_blocked(0.01)
         assert seen[-1] == ["b"]
         nursery.cancel_scope.cancel()
+
+
+async def test_a_relay_that_moved_is_connected_to_where_it_is_now() -> None:
+    old, new, pool = FarEnd(), FarEnd(), trunks()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(old.serve)
+        await nursery.start(new.serve)
+        nursery.start_soon(pool.run)
+        pool.update([relay_info("rly", old.port)])
+        await up(pool)
+        pool.update([relay_info("rly", new.port)])
+        with trio.fail_after(DEADLINE):
+            while not new.answerers:
+                await trio.testing.wait_all_tasks_blocked(0.001)
+        await up(pool)
+        nursery.cancel_scope.cancel()
