@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 import pytest
@@ -91,6 +92,14 @@ def test_local_server_that_does_not_read(tunnel: Running, origin: Origin) -> Non
         stuck.send(head)
         fill(stuck)
         many_at_once(tunnel)
+
+
+def test_many_large_uploads_at_once(tunnel: Running) -> None:
+    """They come faster than the client takes them; they wait for it, and none is refused."""
+    body = noise(1 << 20)
+    with ThreadPoolExecutor(64) as senders:
+        answers = list(senders.map(lambda _: post(tunnel.port, tunnel.host, body, b"/large"), range(64)))
+    assert [answer.status for answer in answers] == [200] * len(answers)
 
 
 def test_slow_loris(tunnel: Running) -> None:
