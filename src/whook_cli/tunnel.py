@@ -123,7 +123,7 @@ class Tunnel:
             after = parse_retry_after(error.headers.get("retry-after"))
             self.ended = Ended(f"{url} answered {error.status}", status=error.status, retry_after=after)
         except LinkClosed as error:
-            self.ended = Ended(f"cannot reach {url}: {explain(error)}")
+            self.ended = self.ended or Ended(f"cannot reach {url}: {explain(error)}")
         finally:
             self.ended = self.ended or Ended("stopped")
             self._over.set()

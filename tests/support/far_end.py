@@ -187,6 +187,6 @@ async def open_far_end() -> AsyncGenerator[FarEnd]:
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
     far_end = FarEnd(listeners[0].socket.getsockname()[1])
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(trio.serve_listeners, far_end.serve, listeners)
+        await nursery.start(trio.serve_listeners, far_end.serve, listeners)
         yield far_end
         nursery.cancel_scope.cancel()

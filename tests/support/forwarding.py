@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 from tests.support.far_end import linked
@@ -45,10 +45,15 @@ async def forwarding(
             yield Client(opener, pool, shown)
 
 
-def silent_display(shown: list[Record]) -> Display:
-    """Give a display that only keeps what it is shown."""
+def silent_display(shown: list[Record], on_show: Callable[[], None] = lambda: None) -> Display:
+    """Give a display that only keeps what it is shown, and tells `on_show` each time."""
+
+    def show(record: Record) -> None:
+        shown.append(record)
+        on_show()
+
     display = Display(lambda _: [])
-    display.show = shown.append  # type: ignore[method-assign]
+    display.show = show  # type: ignore[method-assign]
     return display
 
 

@@ -143,20 +143,23 @@ async def test_why_an_exchange_was_given_up(code: ResetCode, message: str, shown
 
 async def test_a_lost_tunnel_is_said_at_every_exchange() -> None:
     started = trio.Event()
+    ended = trio.Event()
     shown: list[Record] = []
     handler = Handler(silent_display(shown), Responder(), verbose=False)
 
     async def watched(exchange: Exchange) -> None:
         started.set()
-        await handler(exchange)
+        try:
+            await handler(exchange)
+        finally:
+            ended.set()
 
     async with linked(watched) as opener:
         opener.open(ROUTE, request(), end=False)
         with trio.fail_after(DEADLINE):
             await started.wait()
             opener.link.close("test")
-            while not shown:
-                await trio.lowlevel.checkpoint()
+            await ended.wait()
     assert isinstance(shown[0], RequestRecord)
     assert shown[0].error in ("the peer closed the connection", "the connection broke: the test")
 

@@ -88,7 +88,7 @@ async def test_a_request_that_was_streamed_is_not_repeated(origin: Origin) -> No
 
 
 async def test_bytes_that_nobody_asked_for_spoil_a_connection(origin: Origin) -> None:
-    origin.script(reply(response(b"ok"), b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison"), ok)
+    origin.script(reply(response(b"ok") + b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison"), ok)
     async with forwarding(origin.url) as client:
         assert (await read(client.opener.open(ROUTE, request(b"GET"), end=True))).body == b"ok"
         assert (await read(client.opener.open(ROUTE, request(b"GET"), end=True))).body == b"ok"
@@ -158,7 +158,9 @@ async def tls_server(nursery: trio.Nursery, certificate: Path) -> int:
         0, server_context(certificate), host="127.0.0.1", https_compatible=True
     )
     nursery.start_soon(trio.serve_listeners, serve, listeners)
-    return int(listeners[0].transport_listener.socket.getsockname()[1])
+    listener = listeners[0].transport_listener
+    assert isinstance(listener, trio.SocketListener)
+    return int(listener.socket.getsockname()[1])
 
 
 async def test_tls(nursery: trio.Nursery, certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:

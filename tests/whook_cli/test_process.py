@@ -8,10 +8,11 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 import trio
@@ -67,6 +68,10 @@ class Server:
             )
 
 
+def say_nothing(turn: Turn) -> None:
+    assert turn.peer.at_end()
+
+
 @pytest.fixture
 async def server(tmp_path: Path) -> AsyncGenerator[Server]:
     with Origin() as api:
@@ -76,7 +81,10 @@ async def server(tmp_path: Path) -> AsyncGenerator[Server]:
             yield made
 
 
-async def in_thread(work: partial[object]) -> object:
+T = TypeVar("T")
+
+
+async def in_thread(work: Callable[[], T]) -> T:
     with trio.fail_after(DEADLINE):
         return await trio.to_thread.run_sync(work, abandon_on_cancel=True)
 
@@ -87,7 +95,6 @@ async def test_requests_and_one_signal(server: Server) -> None:
         answered = await read(tunnel.open(request(event_id="evt_7"), b"{}"))
         assert json.loads(answered.body) == {"event": "evt_7"}
         seen = await in_thread(partial(process.wait_event, "request", event_id="evt_7"))
-        assert isinstance(seen, dict)
         assert (seen["status"], seen["request_bytes"], seen["target"]) == (200, 2, "/hook")
         process.terminate()
         assert await in_thread(partial(process.wait)) == ExitCode.OK
@@ -115,7 +122,7 @@ async def test_lines_for_people(server: Server) -> None:
 
 async def test_the_second_signal_stops_at_once(server: Server, tmp_path: Path) -> None:
     with Origin() as silent:
-        silent.script(lambda turn: turn.peer.at_end() and None)
+        silent.script(say_nothing)
         options = ("--json", "--drain-timeout", "600", "--forward", silent.url)
         async with server.connected(*options) as (process, tunnel):
             tunnel.open(request())
@@ -129,7 +136,7 @@ async def test_the_second_signal_stops_at_once(server: Server, tmp_path: Path) -
 
 async def test_a_drain_ends_by_its_deadline(server: Server) -> None:
     with Origin() as silent:
-        silent.script(lambda turn: turn.peer.at_end() and None)
+        silent.script(say_nothing)
         options = ("--json", "--drain-timeout", "0.1", "--forward", silent.url)
         async with server.connected(*options) as (process, tunnel):
             tunnel.open(request())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
@@ -37,7 +38,11 @@ class Conversation:
         self.ended = trio.Event()
         self.ending: Exit | None = None
         self.expires_at = "2099-01-01T00:00:00Z"
-        self._changed = trio.Condition()
+        self._said = trio.Event()
+
+    def said(self) -> None:
+        """Wake whoever waits for something to be said."""
+        self._said.set()
 
     def grant(self, turn: Turn) -> None:
         """Answer `POST /v1/tunnels` with a tunnel to the far end."""
@@ -67,7 +72,8 @@ class Conversation:
                 for record in self.shown:
                     if isinstance(record, StatusRecord) and record.event == name:
                         return record
-                await trio.testing.wait_all_tasks_blocked(0.001)
+                self._said = trio.Event()
+                await self._said.wait()
 
     async def wait_ended(self) -> Exit | None:
         """Wait until the session has ended; gives why."""
@@ -89,7 +95,7 @@ async def session(
             talk = Conversation(far_end, api)
             far_end.refuse = refuse
             api._otherwise = talk.grant
-            display = silent_display(talk.shown)
+            display = silent_display(talk.shown, talk.said)
             handle = handler or Handler(display, Responder(), verbose=False)
 
             async def run() -> None:
@@ -169,10 +175,10 @@ async def test_it_opens_the_new_tunnel_before_it_leaves_the_old_one(code: int) -
 
 
 async def test_a_tunnel_is_renewed_before_its_token_expires(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("whook_cli.tunnel.Tunnel.renew_at", property(lambda tunnel: tunnel.since))
+    due = property(lambda tunnel: tunnel.since if tunnel.grant.token == "jwt-1" else math.inf)
+    monkeypatch.setattr("whook_cli.tunnel.Tunnel.renew_at", due)
     async with session() as talk:
         first = await talk.far_end.wait_tunnel(0)
-        monkeypatch.undo()
         await talk.far_end.wait_tunnel(1)
         with trio.fail_after(DEADLINE):
             await first.closed.wait()
@@ -249,16 +255,18 @@ async def test_a_server_that_was_never_reached_ends_it() -> None:
 
 
 async def test_stopping_lets_requests_finish_and_takes_no_new_ones() -> None:
-    held = trio.Event()
+    started, held = trio.Event(), trio.Event()
 
     async def slow(exchange: Exchange) -> None:
+        started.set()
         await held.wait()
         await Handler(silent_display([]), Responder(), verbose=False)(exchange)
 
     async with session(handler=slow) as talk:
         tunnel = await talk.far_end.wait_tunnel(0)
         running = tunnel.open(request())
-        await trio.testing.wait_all_tasks_blocked(0.01)
+        with trio.fail_after(DEADLINE):
+            await started.wait()
         talk.stop.begin("test")
         with trio.fail_after(DEADLINE):
             await tunnel.left.wait()
@@ -276,13 +284,17 @@ async def test_stopping_lets_requests_finish_and_takes_no_new_ones() -> None:
 
 
 async def test_stopping_ends_in_bounded_time() -> None:
+    started = trio.Event()
+
     async def forever(exchange: Exchange) -> None:
+        started.set()
         await trio.sleep_forever()
 
     async with session(handler=forever, drain_timeout=0.05) as talk:
         tunnel = await talk.far_end.wait_tunnel(0)
         running = tunnel.open(request())
-        await trio.testing.wait_all_tasks_blocked(0.01)
+        with trio.fail_after(DEADLINE):
+            await started.wait()
         talk.stop.begin("test")
         assert await talk.wait_ended() is None
         with pytest.raises(ExchangeReset):
