@@ -62,7 +62,9 @@ def lint(session: nox.Session) -> None:
     for part in CHECKED:
         files = sorted(str(file) for file in [Path(part), *Path(part).rglob("*.py")] if file.is_file())
         left_out = ASYNC_LEFT_OUT + (",ASYNC102,ASYNC120" if part == "tests" else "")
-        session.run("flake8-async", f"--enable={ASYNC_RULES}", f"--disable={left_out}", *files, silent=True)
+        session.log(f"flake8-async on {part}")
+        rules = (f"--enable={ASYNC_RULES}", f"--disable={left_out}")
+        session.run("flake8-async", *rules, *files, silent=True, log=False)
     session.run("lint-imports")
 
 

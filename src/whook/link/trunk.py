@@ -67,7 +67,8 @@ async def introduce_relay(link: Link, key: bytes, *, agent: str, instance: str, 
         if not hmac.compare_digest(proof, _proof(key, b"conductor", theirs.nonce, nonce)):
             raise TrunkRefused("the conductor does not hold this cluster key")
     except TrunkRefused as error:
-        await link.send_now(encode_goaway(GoAwayCode.UNAUTHORIZED, str(error)))
+        # If this is cancelled, the refusal no longer matters to anybody.
+        await link.send_now(encode_goaway(GoAwayCode.UNAUTHORIZED, str(error)))  # noqa: ASYNC120
         raise
     return theirs
 
