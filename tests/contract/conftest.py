@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.twins import BACKPLANES, STORES, BackplaneTwin, StoreTwin
+from tests.support.twins import BACKPLANES, SQLITE, STORES, BackplaneTwin, StoreTwin, postgresql
 from whook.backplane.memory import MemoryBus
 from whook.backplane.ports import AuthStore, Backplane, Bus, Directory, Projects
 
@@ -34,10 +34,9 @@ def bus(backplane: Backplane) -> Bus:
     return backplane.bus
 
 
-@pytest.fixture(params=STORES, ids=lambda twin: twin.name)
+@pytest.fixture(params=STORES)
 def store_twin(request: pytest.FixtureRequest) -> StoreTwin:
-    twin: StoreTwin = request.param
-    return twin
+    return SQLITE if request.param == "sqlite" else postgresql(request.getfixturevalue("postgres"))
 
 
 @pytest.fixture

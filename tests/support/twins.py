@@ -10,9 +10,18 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.support.postgres import Postgres
 from whook.backplane.memory import open_memory_backplane
 from whook.backplane.ports import AuthStore, Backplane, Bus, Projects
-from whook.backplane.sql import AUTH, CONDUCTOR, SqlAuthStore, SqlProjects, open_database, sqlite_url
+from whook.backplane.sql import (
+    AUTH,
+    CONDUCTOR,
+    SqlAuthStore,
+    SqlProjects,
+    migrate_database,
+    open_database,
+    sqlite_url,
+)
 
 
 @dataclass(frozen=True)
@@ -49,4 +58,25 @@ async def sqlite_auth_store(folder: Path) -> AsyncGenerator[AuthStore, None]:
 
 
 BACKPLANES = [BackplaneTwin("memory", open_memory_backplane, follows_trio_clock=True)]
-STORES = [StoreTwin("sqlite", sqlite_projects, sqlite_auth_store)]
+SQLITE = StoreTwin("sqlite", sqlite_projects, sqlite_auth_store)
+STORES = ["sqlite", "postgresql"]
+
+
+def postgresql(server: Postgres) -> StoreTwin:
+    """Give the stores in a running PostgreSQL."""
+
+    @asynccontextmanager
+    async def open_projects(folder: Path, bus: Bus) -> AsyncGenerator[Projects, None]:
+        url = server.database_of(folder / "conductor")
+        await migrate_database(url, CONDUCTOR)
+        async with open_database(url, CONDUCTOR) as database:
+            yield SqlProjects(database, bus)
+
+    @asynccontextmanager
+    async def open_auth_store(folder: Path) -> AsyncGenerator[AuthStore, None]:
+        url = server.database_of(folder / "auth")
+        await migrate_database(url, AUTH)
+        async with open_database(url, AUTH) as database:
+            yield SqlAuthStore(database)
+
+    return StoreTwin("postgresql", open_projects, open_auth_store)

@@ -1,13 +1,15 @@
 """The stores in SQL: SQLAlchemy Core in worker threads, one database for each service that has one.
 
 The composition root opens a database, builds the store on it and hands the store to the service. This folder
-alone imports sqlalchemy and alembic, and alembic only when there is something to migrate.
+alone imports sqlalchemy, psycopg and alembic; psycopg only for a PostgreSQL, alembic only when there is
+something to migrate.
 """
 
 from whook.backplane.sql.auth import SqlAuthStore
-from whook.backplane.sql.database import Database, open_database, sqlite_url
+from whook.backplane.sql.database import Database, check_url, migrate_database, open_database
 from whook.backplane.sql.projects import SqlProjects
 from whook.backplane.sql.schema import AUTH, CONDUCTOR, Schema, SchemaRefused
+from whook.backplane.sql.sqlite import sqlite_url
 
 __all__ = [
     "AUTH",
@@ -17,6 +19,8 @@ __all__ = [
     "SchemaRefused",
     "SqlAuthStore",
     "SqlProjects",
+    "check_url",
+    "migrate_database",
     "open_database",
     "sqlite_url",
 ]

@@ -1,7 +1,7 @@
 """Which version of its tables a database has, and bringing it to the one that this program knows.
 
-Called when a database is opened. A database that is current costs one query, without importing Alembic; one
-that is newer than the program, or of another service, is refused and left as it is.
+Called by `database` when one is opened or migrated. A database that is current costs one query, without
+importing Alembic; one that is newer than the program, or of another service, is refused and left as it is.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.engine import Connection
+
+from whook.backplane.sql.engines import Engines
 
 MIGRATIONS = Path(__file__).with_name("migrations")
 """Holds Alembic's env.py, and one folder of revisions for each database."""
@@ -38,26 +40,41 @@ class SchemaRefused(Exception):
     """The database cannot be used by this program. The message says why and what to do."""
 
 
-def migrate(reader: Engine, writer: Engine, schema: Schema) -> bool:
+def migrate(engines: Engines, schema: Schema) -> bool:
     """Bring the database to the head of ``schema``; return whether anything had to be done.
 
-    All of it is one transaction that holds the database's write lock, so of several programs that start at
-    once one migrates and the others find it done, and a migration that fails leaves nothing behind. Raises
-    SchemaRefused.
+    All of it is one transaction under a lock, so of several programs that start at once one migrates and the
+    others find it done, and a migration that fails leaves nothing behind. Raises SchemaRefused.
     """
-    with reader.begin() as connection:
+    with engines.reader.begin() as connection:
         if _version(connection) == schema.head:
             return False
-    with writer.begin() as connection:
+    with engines.writer.begin() as connection:
+        engines.lock_migration(connection)
         found = _version(connection)
         if found == schema.head:
             return False
-        if found is not None and found not in schema.revisions:
-            raise SchemaRefused(_refusal(found, schema))
-        if found is None and sa.inspect(connection).get_table_names():
-            raise SchemaRefused(f"this is not a whook database: it has tables, but not of {schema.name}")
+        _refuse_foreign(connection, found, schema)
         _upgrade(connection, schema)
         return True
+
+
+def check_schema(engines: Engines, schema: Schema) -> None:
+    """Return if the database is at the head of ``schema``. Raises SchemaRefused."""
+    with engines.reader.begin() as connection:
+        found = _version(connection)
+        if found == schema.head:
+            return
+        _refuse_foreign(connection, found, schema)
+    state = f"has schema {found}, older than {schema.head}" if found else "has no tables yet"
+    raise SchemaRefused(f"the {schema.name} database {state}: run `whook-{schema.name} migrate`")
+
+
+def _refuse_foreign(connection: Connection, found: str | None, schema: Schema) -> None:
+    if found is not None and found not in schema.revisions:
+        raise SchemaRefused(_refusal(found, schema))
+    if found is None and sa.inspect(connection).get_table_names():
+        raise SchemaRefused(f"this is not a whook database: it has tables, but not of {schema.name}")
 
 
 def _version(connection: Connection) -> str | None:

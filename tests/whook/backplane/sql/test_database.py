@@ -16,7 +16,7 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 from tests.support.deadlines import Gate
 from whook.backplane.ports import Unavailable
 from whook.backplane.sql import CONDUCTOR, Database, open_database, sqlite_url
-from whook.backplane.sql import database as database_module
+from whook.backplane.sql import sqlite as sqlite_module
 from whook.backplane.sql.projects import projects
 
 INSERT = sa.text("INSERT INTO projects (id, name, created_at) VALUES (:name, :name, '2026-01-01 00:00:00')")
@@ -111,7 +111,7 @@ async def test_a_waiting_writer_can_be_cancelled(database: Database) -> None:
 
 
 async def test_a_locked_database_is_unavailable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(database_module, "BUSY_SECONDS", 0.05)
+    monkeypatch.setattr(sqlite_module, "BUSY_SECONDS", 0.05)
     async with open_database(sqlite_url(tmp_path / "x.db"), CONDUCTOR) as database:
         other = sqlite3.connect(tmp_path / "x.db", isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
