@@ -53,3 +53,9 @@ class PrincipalCache:
             key for key, (principal, _) in self._entries.items() if principal.token_id == token_id
         ]:
             del self._entries[digest]
+
+    def forget_user(self, user_id: str) -> None:
+        """Drop all tokens of a user."""
+        self.revocations += 1
+        for digest in [key for key, (principal, _) in self._entries.items() if principal.user_id == user_id]:
+            del self._entries[digest]

@@ -14,7 +14,7 @@ from typing import Any
 
 import trio
 
-from whook.backplane.ports import AuthStore, StoredKey
+from whook.backplane.ports import AuditEntry, AuthStore, StoredKey
 from whook.chassis.tunnel_token import LEEWAY, SigningKey, jwks
 
 PUBLISH_AHEAD = timedelta(minutes=10)
@@ -64,14 +64,15 @@ class KeyRing:
         await self._read()
         return jwks([self._key(stored) for stored in self._stored if self._in_use(stored)])
 
-    async def rotate(self) -> None:
+    async def rotate(self, audit: AuditEntry | None = None) -> None:
         """Let a new key take over: at once in what is published, after PUBLISH_AHEAD in what signs."""
         now = self._now()
         key = SigningKey.generate()
         stored = StoredKey(kid=key.kid, private_pem=key.to_pem(), signs_from=now + PUBLISH_AHEAD)
         last_expiry = stored.signs_from + self._lifetime + timedelta(seconds=LEEWAY)
         # A process that reads the keys late goes on with the old one for as long.
-        await self._store.add_signing_key(stored, retire_others_at=last_expiry + timedelta(seconds=REFRESH))
+        retire_at = last_expiry + timedelta(seconds=REFRESH)
+        await self._store.add_signing_key(stored, retire_others_at=retire_at, audit=audit)
         await self._store.delete_retired_keys(now)
         await self._read()
 

@@ -16,6 +16,8 @@ import structlog
 from whook.backplane.ports import (
     SCOPES,
     TOPIC_KICK,
+    Account,
+    AuditEntry,
     AuthDenied,
     AuthStore,
     Bus,
@@ -32,6 +34,7 @@ from whook.chassis.ids import new_id
 from whook.chassis.names import check_project_name
 from whook.chassis.tunnel_token import TunnelClaims, sign
 from whook_auth.access_token import digest, is_well_formed, new_access_token
+from whook_auth.audit import AuditTrail
 from whook_auth.cache import PrincipalCache
 from whook_auth.keys import KeyRing
 
@@ -92,6 +95,8 @@ class AuthService:
         self._tunnel_lifetime = tunnel_lifetime
         self._now = now
         self._cache = PrincipalCache()
+        self.trail = AuditTrail(store, now)
+        """The audit trail."""
         self._local: dict[bytes, Principal] = {}
         self.admin = admin
         """The user that is there from the start."""
@@ -100,6 +105,13 @@ class AuthService:
 
     async def authenticate(self, token: str) -> Principal:
         """Return who holds the token. Raises AuthDenied (unknown, expired or revoked) and Unavailable."""
+        try:
+            return await self._authenticate(token)
+        except AuthDenied as denied:
+            await self.trail.refused("token.use", detail=f"{denied.reason}: {denied.detail}")
+            raise
+
+    async def _authenticate(self, token: str) -> Principal:
         if not is_well_formed(token):
             raise AuthDenied("unknown", "this is not a complete whook token: copy it again, whk_ included")
         key = digest(token)
@@ -110,21 +122,36 @@ class AuthService:
 
     async def authorize_tunnel(self, principal: Principal, project: str, *, create: bool) -> None:
         """Return if the principal may open a tunnel; claim the name if it is free and ``create`` is set."""
-        _require(principal, "connect")
-        owner = await self._store.owner(project)
-        if owner is None:
-            # Only here: a name that was given away stays good when another is reserved later.
-            check_project_name(project)
-            if not create:
-                raise AuthDenied("forbidden", f"there is no project {project}")
-            _require(principal, "projects:write")
-            owner = await self._store.claim_project(project, principal.user_id, self._now())
-        _require_owner(principal, project, owner)
+        async with self.trail.watching("tunnel.open", principal.user, project):
+            _require(principal, "connect")
+            _require_listed(principal, project)
+            owner = await self._store.owner(project)
+            if owner is None:
+                # Only here: a name that was given away stays good when another is reserved later.
+                check_project_name(project)
+                if not create:
+                    raise AuthDenied("forbidden", f"there is no project {project}")
+                _require(principal, "projects:write")
+                claim = self.trail.entry("project.claim", actor=principal.user, target=project)
+                owner = await self._store.claim_project(project, principal.user_id, self._now(), claim)
+            await self._require_opening(principal, project, owner)
+
+    async def projects_of(self, principal: Principal) -> frozenset[str] | None:
+        """Return the names that the principal may see: those it is a member of, as far as its token goes."""
+        if "admin" in principal.scopes and not principal.projects:
+            return None
+        found = {one.project for one in await self._store.memberships(user_id=principal.user_id)}
+        return frozenset(found & principal.projects if principal.projects else found)
 
     async def mint_tunnel_token(self, principal: Principal, project: Project, relay_id: str) -> TunnelToken:
         """Return a token for one tunnel, which never outlives the access token it was asked with."""
-        _require(principal, "connect")
-        _require_owner(principal, project.name, await self._store.owner(project.name))
+        async with self.trail.watching("tunnel.token", principal.user, project.name):
+            _require(principal, "connect")
+            _require_listed(principal, project.name)
+            owner = await self._store.owner(project.name)
+            if owner is None:
+                raise AuthDenied("forbidden", f"there is no project {project.name}")
+            await self._require_opening(principal, project.name, owner)
         lifetime = self._tunnel_lifetime
         if principal.expires_at is not None:
             lifetime = min(lifetime, principal.expires_at - self._now())
@@ -158,16 +185,38 @@ class AuthService:
         return token if await self._store.add_bootstrap_token(stored) else None
 
     async def create_token(
-        self, user_id: str, name: str, scopes: Iterable[str], *, lifetime: timedelta | None = None
+        self,
+        user_id: str,
+        name: str,
+        scopes: Iterable[str],
+        *,
+        lifetime: timedelta | None = None,
+        projects: Iterable[str] = (),
+        actor: str = "",
     ) -> tuple[str, StoredToken]:
         """Make a token; return it, which is possible only now, and its record.
 
-        ``lifetime`` None means until it is revoked. Raises ValueError for an unknown scope, for none at all,
-        and for a lifetime that is over already.
+        ``lifetime`` None means until it is revoked; with ``projects`` it is good for those only. Raises
+        ValueError for an unknown scope, for none at all, for a lifetime that is over already, and for a
+        token of the scope ``admin`` that is to be good for some projects only.
         """
-        token, stored = self._new_token(user_id, name, scopes, lifetime)
-        await self._store.add_token(stored)
+        token, stored = self._new_token(user_id, name, scopes, lifetime, projects)
+        await self._store.add_token(stored, self.token_entry(stored, actor or user_id))
         return token, stored
+
+    def token_entry(self, stored: StoredToken, actor: str) -> AuditEntry:
+        """Return the audit entry of a new token."""
+        return self.trail.entry(
+            "token.create", actor=actor, target=stored.id, detail=" ".join(sorted(stored.scopes))
+        )
+
+    async def redeem_device(
+        self, device_digest: bytes, account: Account, name: str, scopes: Iterable[str]
+    ) -> tuple[str, StoredToken] | None:
+        """Make the token that an approved device login is for; None if it was made before."""
+        token, stored = self._new_token(account.id, name, scopes, None)
+        entry = self.token_entry(stored, account.name)
+        return (token, stored) if await self._store.redeem_device(device_digest, stored, entry) else None
 
     def mint_local_token(self, scopes: Iterable[str] = LOCAL_SCOPES) -> str:
         """Return a token of the first user that is stored nowhere: it is good while this service is open.
@@ -182,23 +231,34 @@ class AuthService:
         """Return the records of a user's tokens, the oldest first."""
         return await self._store.tokens(user_id)
 
-    async def revoke_token(self, token_id: str) -> bool:
+    async def revoke_token(self, token_id: str, *, actor: str = "") -> bool:
         """Make a token worthless and close its tunnels; return False if it was so before, or is unknown.
 
         Safe to repeat: the tunnels are told every time, since an earlier call may have failed to.
         """
-        revoked = await self._store.revoke_token(token_id, self._now())
+        entry = self.trail.entry("token.revoke", actor=actor, target=token_id)
+        revoked = await self._store.revoke_token(token_id, self._now(), entry)
         self._cache.forget(token_id)
-        kick = Kick(token_id=token_id, reason="the access token was revoked")
-        await self._bus.publish(TOPIC_KICK, encode_event(kick))
+        await self.kick(Kick(token_id=token_id, reason="the access token was revoked"))
         return revoked
 
-    async def rotate_signing_key(self) -> None:
+    async def kick(self, kick: Kick) -> None:
+        """Have every relay close the tunnels that are meant."""
+        if kick.user_id:
+            self._cache.forget_user(kick.user_id)
+        await self._bus.publish(TOPIC_KICK, encode_event(kick))
+
+    async def rotate_signing_key(self, *, actor: str = "") -> None:
         """Let a new key sign tunnel tokens; whoever follows `jwks` notices nothing."""
-        await self._keys.rotate()
+        await self._keys.rotate(self.trail.entry("key.rotate", actor=actor))
 
     def _new_token(
-        self, user_id: str, name: str, scopes: Iterable[str], lifetime: timedelta | None
+        self,
+        user_id: str,
+        name: str,
+        scopes: Iterable[str],
+        lifetime: timedelta | None,
+        projects: Iterable[str] = (),
     ) -> tuple[str, StoredToken]:
         wanted = frozenset(scopes)
         if not wanted or wanted - SCOPES:
@@ -208,6 +268,9 @@ class AuthService:
             )
         if lifetime is not None and lifetime <= timedelta(0):
             raise ValueError("a token must expire in the future")
+        only = frozenset(projects)
+        if only and "admin" in wanted:
+            raise ValueError("a token of the scope admin is good for every project: leave the projects out")
         token = new_access_token()
         now = self._now()
         stored = StoredToken(
@@ -218,6 +281,7 @@ class AuthService:
             scopes=wanted,
             created_at=now,
             expires_at=None if lifetime is None else now + lifetime,
+            projects=only,
         )
         return token, stored
 
@@ -233,6 +297,15 @@ class AuthService:
         self._cache.put(key, principal, revocations=revocations)
         await self._note_use(stored)
         return principal
+
+    async def _require_opening(self, principal: Principal, project: str, owner: str) -> None:
+        if owner == principal.user_id or "admin" in principal.scopes:
+            return
+        role = await self._store.role(project, principal.user_id)
+        if role is None:
+            raise AuthDenied("forbidden", f"project {project} belongs to somebody else")
+        if role == "viewer":
+            raise AuthDenied("forbidden", f"you are a viewer of project {project}: viewers open no tunnels")
 
     async def _note_use(self, stored: StoredToken) -> None:
         now = self._now()
@@ -252,6 +325,7 @@ def _principal(stored: StoredToken, user: User) -> Principal:
         token_id=stored.id,
         scopes=stored.scopes,
         expires_at=stored.expires_at,
+        projects=stored.projects,
     )
 
 
@@ -260,8 +334,6 @@ def _require(principal: Principal, scope: str) -> None:
         raise AuthDenied("forbidden", f"the token may not do this: it lacks the scope {scope}")
 
 
-def _require_owner(principal: Principal, project: str, owner: str | None) -> None:
-    if owner is None:
-        raise AuthDenied("forbidden", f"there is no project {project}")
-    if owner != principal.user_id and "admin" not in principal.scopes:
-        raise AuthDenied("forbidden", f"project {project} belongs to somebody else")
+def _require_listed(principal: Principal, project: str) -> None:
+    if principal.projects and project not in principal.projects:
+        raise AuthDenied("forbidden", f"the token is not for project {project}")

@@ -97,18 +97,20 @@ class Control:
         return Grant(relay.tunnel_url, minted.token, project.id, self._public_url(name), minted.expires_at)
 
     async def projects(self, token: str) -> list[ProjectView]:
-        """Return the projects that the token's owner may open tunnels for, by name. Raises `ProblemError`."""
+        """Return the projects that the token's owner may see, by name. Raises `ProblemError`."""
         with _refusals():
             principal = await self._authenticate(token)
+            visible = await self._auth.projects_of(principal)
             found = await self._projects.list()
-            return [self._view(project) for project in found if await self._may_see(principal, project.name)]
+            return [self._view(project) for project in found if visible is None or project.name in visible]
 
     async def project(self, token: str, name: str) -> ProjectView:
         """Return one project. Raises `ProblemError`: 404 also for one that is another's."""
         with _refusals():
             principal = await self._authenticate(token)
+            visible = await self._auth.projects_of(principal)
             project = await self._projects.get(name)
-            if project is None or not await self._may_see(principal, name):
+            if project is None or (visible is not None and name not in visible):
                 detail = "You have no project of this name."
                 raise ProblemError(404, "unknown-project", "Unknown project", detail)
             return self._view(project)
@@ -117,13 +119,6 @@ class Control:
         if not token:
             raise ProblemError(401, "unauthorized", "Unauthorized", "Send an access token as a Bearer token.")
         return await self._auth.authenticate(token)
-
-    async def _may_see(self, principal: Principal, name: str) -> bool:
-        try:
-            await self._auth.authorize_tunnel(principal, name, create=False)
-        except AuthDenied:
-            return False
-        return True
 
     async def _holder(self, name: str) -> str:
         try:

@@ -6,6 +6,7 @@ is remembered is bounded in number and time, and so are look-ups that wait for t
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Final, Literal
 
 import structlog
@@ -16,7 +17,9 @@ from whook.backplane.ports import (
     Bus,
     BusGap,
     Project,
+    ProjectGone,
     Projects,
+    ProjectSet,
     Unavailable,
     decode_project_event,
 )
@@ -99,6 +102,11 @@ class ProjectCache:
             del self._known[next(iter(self._known))]
         self._known[project.name] = (trio.current_time() + self._ttl, project)
 
+    async def delete(self, name: str, made_before: datetime) -> None:
+        """Delete a project whose name was given up; one that was made since stays."""
+        self._known.pop(name, None)
+        await self._store.delete(name, made_before)
+
     def forget_unknown(self) -> None:
         """Ask the store again about every name that did not exist."""
         self._unknown.clear()
@@ -122,9 +130,16 @@ async def sync_projects(cache: ProjectCache, bus: Bus) -> None:
                     try:
                         async for _, message in subscription:
                             retry.reset()
-                            cache.remember(decode_project_event(message).project)
+                            await _follow(cache, decode_project_event(message))
                     except BusGap:
                         await trio.lowlevel.checkpoint()
         except Unavailable as error:
             _log.warning("cannot follow the projects", error=str(error))
         await retry.pause()
+
+
+async def _follow(cache: ProjectCache, event: ProjectSet | ProjectGone) -> None:
+    if isinstance(event, ProjectSet):
+        cache.remember(event.project)
+    else:
+        await cache.delete(event.project, event.deleted_at)

@@ -169,7 +169,12 @@ def _move_watchers(switch: Switch, route: Route) -> None:
 def _kick(switch: Switch, message: bytes) -> None:
     kick = decode_kick(message)
     for tunnel in list(switch.tunnels.values()):
-        if kick.matches(project_id=tunnel.project_id, user_id=tunnel.user_id, token_id=tunnel.token_id):
+        if kick.matches(
+            project_id=tunnel.project_id,
+            project=tunnel.project,
+            user_id=tunnel.user_id,
+            token_id=tunnel.token_id,
+        ):
             switch.retire(tunnel, GoAwayCode.REVOKED, kick.reason, now=True)
 
 

@@ -156,6 +156,14 @@ class DictProjects:
         made = Project(id=f"prj_{name}", name=name, created_at=datetime(2025, 1, 1, tzinfo=UTC))
         return self.stored.setdefault(name, made)
 
+    async def delete(self, name: str, made_before: datetime) -> bool:
+        await trio.lowlevel.checkpoint()
+        found = self.stored.get(name)
+        if found is None or found.created_at >= made_before:
+            return False
+        del self.stored[name]
+        return True
+
     async def list(self) -> list[Project]:
         await trio.lowlevel.checkpoint()
         return [self.stored[name] for name in sorted(self.stored)]
@@ -186,6 +194,10 @@ class TableAuth:
             self.owners[project] = owner = principal.user
         if owner != principal.user:
             raise AuthDenied("forbidden", "The project is another's.")
+
+    async def projects_of(self, principal: Principal) -> frozenset[str] | None:
+        await trio.lowlevel.checkpoint()
+        return frozenset(name for name, owner in self.owners.items() if owner == principal.user)
 
     async def mint_tunnel_token(self, principal: Principal, project: Project, relay_id: str) -> TunnelToken:
         await trio.lowlevel.checkpoint()

@@ -6,14 +6,19 @@ must never be handed to anything else. The store keeps what it is told: all rule
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, Protocol
 
+from whook.backplane.ports.accounts import AccountStore, AuditEntry
 from whook.backplane.ports.projects import Project
 
 SCOPES = frozenset({"connect", "events:read", "events:replay", "projects:write", "admin"})
 """What a token may be allowed to do; ``admin`` allows everything, on every project."""
+
+CALLER: ContextVar[str] = ContextVar("whook_caller", default="")
+"""Network address of whoever asks, for the audit trail: set by what serves an API, read by auth."""
 
 DenialReason = Literal["unknown", "expired", "revoked", "forbidden"]
 
@@ -40,6 +45,8 @@ class Principal:
     token_id: str
     scopes: frozenset[str]
     expires_at: datetime | None = None
+    projects: frozenset[str] = frozenset()
+    """The only projects that the token is good for, by name; empty means every one of its user."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +73,10 @@ class Auth(Protocol):
         A name that nobody owns becomes the principal's if ``create``; otherwise it is refused. Raises
         AuthDenied (forbidden), and ValueError for a name that no project may have.
         """
+        ...
+
+    async def projects_of(self, principal: Principal) -> frozenset[str] | None:
+        """Return the names of the projects that the principal may see; None means all of them."""
         ...
 
     async def mint_tunnel_token(self, principal: Principal, project: Project, relay_id: str) -> TunnelToken:
@@ -104,6 +115,8 @@ class StoredToken:
     expires_at: datetime | None = None
     revoked_at: datetime | None = None
     last_used_at: datetime | None = None
+    projects: frozenset[str] = frozenset()
+    """The only projects that it is good for; empty means every one of its user."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,15 +134,22 @@ class StoredKey:
         return f"<StoredKey {self.kid}>"
 
 
-class AuthStore(Protocol):
-    """Users, tokens, owners and signing keys. Each method is one transaction."""
+class AuthStore(AccountStore, Protocol):
+    """Users, tokens, owners and signing keys. Each method is one transaction.
+
+    An ``audit`` entry is written in that transaction, and only if the method changed something.
+    """
 
     async def ensure_user(self, user: User) -> User:
         """Return the user of that name; store ``user`` if there is none."""
         ...
 
-    async def add_token(self, token: StoredToken) -> None:
+    async def add_token(self, token: StoredToken, audit: AuditEntry | None = None) -> None:
         """Store a token."""
+        ...
+
+    async def redeem_device(self, digest: bytes, token: StoredToken, audit: AuditEntry) -> bool:
+        """Use up an approved device login and store its token; return False if it is not to be had."""
         ...
 
     async def add_bootstrap_token(self, token: StoredToken) -> bool:
@@ -148,7 +168,9 @@ class AuthStore(Protocol):
         """Note when the token was used last."""
         ...
 
-    async def revoke_token(self, token_id: str, revoked_at: datetime) -> bool:
+    async def revoke_token(
+        self, token_id: str, revoked_at: datetime, audit: AuditEntry | None = None
+    ) -> bool:
         """Mark the token revoked; return False if there is none, or it was revoked before."""
         ...
 
@@ -156,15 +178,19 @@ class AuthStore(Protocol):
         """Return the user id of the owner of that project name."""
         ...
 
-    async def claim_project(self, project: str, user_id: str, claimed_at: datetime) -> str:
-        """Make the user the owner unless the name has one; return the owner's user id."""
+    async def claim_project(
+        self, project: str, user_id: str, claimed_at: datetime, audit: AuditEntry | None = None
+    ) -> str:
+        """Make the user the owner unless the name has one; return the first owner's user id."""
         ...
 
     async def signing_keys(self) -> list[StoredKey]:
         """Return all signing keys, the earliest ``signs_from`` first."""
         ...
 
-    async def add_signing_key(self, key: StoredKey, *, retire_others_at: datetime | None = None) -> None:
+    async def add_signing_key(
+        self, key: StoredKey, *, retire_others_at: datetime | None = None, audit: AuditEntry | None = None
+    ) -> None:
         """Store a key, and with ``retire_others_at`` let every other one that is in use retire then."""
         ...
 

@@ -16,7 +16,9 @@ TOPIC_RELAYS = "relays"
 TOPIC_KICK = "kick"
 """Kick: tunnels to close because a right was withdrawn. Published by auth."""
 TOPIC_PROJECTS = "projects"
-"""ProjectSet: projects that were made. Published by the store of projects."""
+"""ProjectSet and ProjectGone. Published by the store of projects, and by auth when a name was given up."""
+TOPIC_AUDIT = "audit"
+"""Denied: refusals for auth's audit trail. Published by relays, whose logs have them as well."""
 
 
 class Unavailable(Exception):

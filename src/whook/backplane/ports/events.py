@@ -6,6 +6,8 @@ newer publisher may add some; a message that is no event of its topic raises msg
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import msgspec
 
 from whook.backplane.ports.directory import RelayInfo, Route
@@ -52,6 +54,23 @@ class ProjectSet(_Event, frozen=True, tag="project-set"):
     project: Project
 
 
+class ProjectGone(_Event, frozen=True, tag="project-gone"):
+    """The name was given up: a project of that name made before this time is no more."""
+
+    project: str
+    deleted_at: datetime
+
+
+class Denied(_Event, frozen=True, tag="denied", kw_only=True):
+    """A relay refused somebody."""
+
+    relay_id: str
+    address: str
+    reason: str
+    suppressed: int = 0
+    """Refusals since the last one that was published: they are bounded in rate."""
+
+
 class Kick(_Event, frozen=True, tag="kick", kw_only=True):
     """Close every tunnel that matches all of the fields that are not empty.
 
@@ -59,6 +78,8 @@ class Kick(_Event, frozen=True, tag="kick", kw_only=True):
     """
 
     project_id: str = ""
+    project: str = ""
+    """By its name, for auth, which does not know ids."""
     user_id: str = ""
     token_id: str = ""
     """The access token from which the tunnel's token was minted."""
@@ -66,13 +87,14 @@ class Kick(_Event, frozen=True, tag="kick", kw_only=True):
     """For the person at the tunnel: one clause without a full stop."""
 
     def __post_init__(self) -> None:
-        if not (self.project_id or self.user_id or self.token_id):
+        if not (self.project_id or self.project or self.user_id or self.token_id):
             raise ValueError("a Kick must name a project, a user or a token")
 
-    def matches(self, *, project_id: str, user_id: str, token_id: str) -> bool:
+    def matches(self, *, project_id: str, project: str = "", user_id: str, token_id: str) -> bool:
         """Return whether a tunnel with these properties is meant."""
         return (
             self.project_id in ("", project_id)
+            and self.project in ("", project)
             and self.user_id in ("", user_id)
             and self.token_id in ("", token_id)
         )
@@ -80,12 +102,14 @@ class Kick(_Event, frozen=True, tag="kick", kw_only=True):
 
 RouteEvent = RouteSet | RouteGone | RelayGone
 RelayEvent = RelaySet | RelayGone
-Event = RouteSet | RouteGone | RelayGone | RelaySet | ProjectSet | Kick
+ProjectEvent = ProjectSet | ProjectGone
+Event = RouteSet | RouteGone | RelayGone | RelaySet | ProjectSet | ProjectGone | Denied | Kick
 
 _encoder = msgspec.json.Encoder()
 _route_events: msgspec.json.Decoder[RouteEvent] = msgspec.json.Decoder(RouteEvent)
 _relay_events: msgspec.json.Decoder[RelayEvent] = msgspec.json.Decoder(RelayEvent)
-_project_events = msgspec.json.Decoder(ProjectSet)
+_project_events: msgspec.json.Decoder[ProjectEvent] = msgspec.json.Decoder(ProjectEvent)
+_denials = msgspec.json.Decoder(Denied)
 _kicks = msgspec.json.Decoder(Kick)
 
 
@@ -104,7 +128,12 @@ def decode_relay_event(message: bytes) -> RelayEvent:
     return _relay_events.decode(message)
 
 
-def decode_project_event(message: bytes) -> ProjectSet:
+def decode_denied(message: bytes) -> Denied:
+    """Return the event in a message of TOPIC_AUDIT. Raises msgspec.MsgspecError."""
+    return _denials.decode(message)
+
+
+def decode_project_event(message: bytes) -> ProjectEvent:
     """Return the event in a message of TOPIC_PROJECTS. Raises msgspec.MsgspecError."""
     return _project_events.decode(message)
 

@@ -36,6 +36,13 @@ class Projects(Protocol):
         """
         ...
 
+    async def delete(self, name: str, made_before: datetime) -> bool:
+        """Delete the project of that name if it was made before that time; return whether it was.
+
+        Its id is never used again: who claims the name next gets another project.
+        """
+        ...
+
     async def list(self) -> list[Project]:
         """Return all projects by name."""
         ...

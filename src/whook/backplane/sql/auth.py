@@ -13,72 +13,65 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
-from whook.backplane.ports import StoredKey, StoredToken, User
-from whook.backplane.sql.columns import NAMING, UtcDateTime
-from whook.backplane.sql.database import Database, insert_if_absent
-
-metadata = sa.MetaData(naming_convention=NAMING)
-
-users = sa.Table(
-    "users",
+from whook.backplane.ports import AuditEntry, StoredKey, StoredToken, User
+from whook.backplane.sql.accounts import SqlAccountStore
+from whook.backplane.sql.auth_tables import (
+    device_grants,
     metadata,
-    sa.Column("id", sa.String(64), primary_key=True),
-    sa.Column("name", sa.String(255), nullable=False, unique=True),
-    sa.Column("created_at", UtcDateTime, nullable=False),
-    sa.Column("bootstrapped_at", UtcDateTime),
+    project_owners,
+    signing_keys,
+    tokens,
+    users,
+    write_audit,
 )
+from whook.backplane.sql.database import insert_if_absent
 
-tokens = sa.Table(
-    "tokens",
-    metadata,
-    sa.Column("id", sa.String(64), primary_key=True),
-    sa.Column("user_id", sa.ForeignKey("users.id", ondelete="CASCADE"), nullable=False, index=True),
-    sa.Column("digest", sa.LargeBinary(32), nullable=False, unique=True),
-    sa.Column("name", sa.String(255), nullable=False),
-    sa.Column("scopes", sa.String(255), nullable=False),
-    sa.Column("created_at", UtcDateTime, nullable=False),
-    sa.Column("expires_at", UtcDateTime),
-    sa.Column("revoked_at", UtcDateTime),
-    sa.Column("last_used_at", UtcDateTime),
-)
-
-project_owners = sa.Table(
-    "project_owners",
-    metadata,
-    sa.Column("project", sa.String(63), primary_key=True),
-    sa.Column("user_id", sa.ForeignKey("users.id"), nullable=False, index=True),
-    sa.Column("claimed_at", UtcDateTime, nullable=False),
-)
-
-signing_keys = sa.Table(
-    "signing_keys",
-    metadata,
-    sa.Column("kid", sa.String(64), primary_key=True),
-    sa.Column("private_pem", sa.LargeBinary, nullable=False),
-    sa.Column("signs_from", UtcDateTime, nullable=False),
-    sa.Column("retires_at", UtcDateTime),
-)
+__all__ = ["SqlAuthStore", "metadata"]
 
 
-class SqlAuthStore:
+class SqlAuthStore(SqlAccountStore):
     """The AuthStore."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
 
     async def ensure_user(self, user: User) -> User:
         """Return the user of that name, stored if needed."""
 
         def work(connection: Connection) -> User:
-            if insert_if_absent(connection, users.insert().values(asdict(user))):
+            if insert_if_absent(connection, users.insert().values(asdict(user) | {"admin": False})):
                 return user
             return _user(connection.execute(sa.select(users).where(users.c.name == user.name)).one())
 
         return await self._database.write(work)
 
-    async def add_token(self, token: StoredToken) -> None:
+    async def add_token(self, token: StoredToken, audit: AuditEntry | None = None) -> None:
         """Store a token."""
-        await self._database.execute(_insert(token))
+
+        def work(connection: Connection) -> None:
+            connection.execute(_insert(token))
+            write_audit(connection, audit)
+
+        await self._database.write(work)
+
+    async def redeem_device(self, digest: bytes, token: StoredToken, audit: AuditEntry) -> bool:
+        """Store the token of an approved device login, which can be done once."""
+
+        def work(connection: Connection) -> bool:
+            used = connection.execute(
+                device_grants.update()
+                .where(
+                    device_grants.c.digest == digest,
+                    device_grants.c.state == "approved",
+                    device_grants.c.user_id == token.user_id,
+                )
+                .values(state="consumed")
+            )
+            active = sa.select(users.c.id).where(users.c.id == token.user_id, users.c.disabled_at.is_(None))
+            if used.rowcount != 1 or connection.scalar(active) is None:
+                return False
+            connection.execute(_insert(token))
+            write_audit(connection, audit)
+            return True
+
+        return await self._database.write(work)
 
     async def add_bootstrap_token(self, token: StoredToken) -> bool:
         """Store a token if it is its user's first bootstrap token."""
@@ -87,7 +80,7 @@ class SqlAuthStore:
             first = connection.execute(
                 users.update()
                 .where(users.c.id == token.user_id, users.c.bootstrapped_at.is_(None))
-                .values(bootstrapped_at=token.created_at)
+                .values(bootstrapped_at=token.created_at, admin=True)
             )
             if first.rowcount != 1:
                 return False
@@ -122,25 +115,38 @@ class SqlAuthStore:
         update = tokens.update().where(tokens.c.id == token_id).values(last_used_at=used_at)
         await self._database.execute(update)
 
-    async def revoke_token(self, token_id: str, revoked_at: datetime) -> bool:
+    async def revoke_token(
+        self, token_id: str, revoked_at: datetime, audit: AuditEntry | None = None
+    ) -> bool:
         """Revoke a token; return whether this changed anything."""
         update = (
             tokens.update()
             .where(tokens.c.id == token_id, tokens.c.revoked_at.is_(None))
             .values(revoked_at=revoked_at)
         )
-        return await self._database.execute(update) == 1
+
+        def work(connection: Connection) -> bool:
+            revoked = connection.execute(update).rowcount == 1
+            if revoked:
+                write_audit(connection, audit)
+            return revoked
+
+        return await self._database.write(work)
 
     async def owner(self, project: str) -> str | None:
         """Return the owner's user id."""
         return await self._database.read(lambda connection: _owner(connection, project))
 
-    async def claim_project(self, project: str, user_id: str, claimed_at: datetime) -> str:
+    async def claim_project(
+        self, project: str, user_id: str, claimed_at: datetime, audit: AuditEntry | None = None
+    ) -> str:
         """Return the owner's user id, who is this user if there was none."""
         insert = project_owners.insert().values(project=project, user_id=user_id, claimed_at=claimed_at)
 
         def work(connection: Connection) -> str:
             inserted = insert_if_absent(connection, insert)
+            if inserted:
+                write_audit(connection, audit)
             owner = user_id if inserted else _owner(connection, project)
             if owner is None:
                 raise RuntimeError(f"the name {project} can neither be claimed nor is it owned")
@@ -153,7 +159,9 @@ class SqlAuthStore:
         query = sa.select(signing_keys).order_by(signing_keys.c.signs_from, signing_keys.c.kid)
         return await self._database.read(lambda connection: [_key(row) for row in connection.execute(query)])
 
-    async def add_signing_key(self, key: StoredKey, *, retire_others_at: datetime | None = None) -> None:
+    async def add_signing_key(
+        self, key: StoredKey, *, retire_others_at: datetime | None = None, audit: AuditEntry | None = None
+    ) -> None:
         """Store a signing key."""
 
         def work(connection: Connection) -> None:
@@ -164,6 +172,7 @@ class SqlAuthStore:
                     .values(retires_at=retire_others_at)
                 )
             connection.execute(signing_keys.insert().values(asdict(key)))
+            write_audit(connection, audit)
 
         await self._database.write(work)
 
@@ -180,7 +189,8 @@ def _owner(connection: Connection, project: str) -> str | None:
 
 
 def _insert(token: StoredToken) -> sa.Insert:
-    return tokens.insert().values(asdict(token) | {"scopes": " ".join(sorted(token.scopes))})
+    words = {"scopes": " ".join(sorted(token.scopes)), "projects": " ".join(sorted(token.projects))}
+    return tokens.insert().values(asdict(token) | words)
 
 
 def _user(row: Row[Any]) -> User:
@@ -198,6 +208,7 @@ def _token(row: Row[Any]) -> StoredToken:
         expires_at=row.expires_at,
         revoked_at=row.revoked_at,
         last_used_at=row.last_used_at,
+        projects=frozenset(row.projects.split()),
     )
 
 

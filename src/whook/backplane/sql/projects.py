@@ -52,6 +52,11 @@ class SqlProjects:
             await self._bus.publish(TOPIC_PROJECTS, encode_event(ProjectSet(project)))
         return project
 
+    async def delete(self, name: str, made_before: datetime) -> bool:
+        """Delete a project of that name that was made before that time."""
+        old = projects.delete().where(projects.c.name == name, projects.c.created_at < made_before)
+        return await self._database.execute(old) > 0
+
     async def list(self) -> list[Project]:
         """Return all projects by name."""
         return await self._database.read(_list)
@@ -73,8 +78,7 @@ def _create(connection: Connection, wanted: Project) -> Project:
 
 
 def _list(connection: Connection) -> list[Project]:
-    # Sorted here: databases differ in how they sort text.
-    return sorted((_project(row) for row in connection.execute(sa.select(projects))), key=lambda p: p.name)
+    return [_project(row) for row in connection.execute(sa.select(projects).order_by(projects.c.name))]
 
 
 def _project(row: Row[*tuple[str, str, datetime]]) -> Project:

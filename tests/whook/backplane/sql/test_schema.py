@@ -177,13 +177,13 @@ NEXT = """
 import sqlalchemy as sa
 from alembic import op
 
-revision = "auth_0002"
-down_revision = "auth_0001"
+revision = "auth_0003"
+down_revision = "auth_0002"
 
 
 def upgrade() -> None:
     op.create_table("more", sa.Column("id", sa.Integer))
-    op.execute("INSERT INTO users SELECT 'usr_new', 'new', '2026-01-01 00:00:00', NULL")
+    op.execute("INSERT INTO users (id, name, created_at) VALUES ('usr_new', 'new', '2026-01-01 00:00:00')")
 """
 
 
@@ -192,18 +192,18 @@ def next_schema(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Schema:
     """The history as a later program will know it: the present one, and a revision more."""
     shutil.copytree(MIGRATIONS, tmp_path / "migrations", ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(schema_module, "MIGRATIONS", tmp_path / "migrations")
-    (tmp_path / "migrations" / "auth" / "auth_0002_more.py").write_text(NEXT)
-    return Schema("auth", (*AUTH.revisions, "auth_0002"))
+    (tmp_path / "migrations" / "auth" / "auth_0003_more.py").write_text(NEXT)
+    return Schema("auth", (*AUTH.revisions, "auth_0003"))
 
 
 async def test_an_older_schema_is_brought_up_to_date(next_schema: Schema, tmp_path: Path) -> None:
     path = tmp_path / "x.db"
     await make(path, AUTH)
-    change(path, "INSERT INTO users VALUES ('usr_old', 'old', '2026-01-01 00:00:00', NULL)")
+    change(path, "INSERT INTO users (id, name, created_at) VALUES ('usr_old', 'old', '2026-01-01 00:00:00')")
     await make(path, next_schema)
     lines = "\n".join(dump(path))
-    assert all(word in lines for word in ("usr_old", "usr_new", "more", "auth_0002"))
-    with pytest.raises(SchemaRefused, match="schema auth_0002, newer than auth_0001"):
+    assert all(word in lines for word in ("usr_old", "usr_new", "more", "auth_0003"))
+    with pytest.raises(SchemaRefused, match="schema auth_0003, newer than auth_0002"):
         await make(path, AUTH)
 
 
@@ -215,11 +215,11 @@ async def test_a_migration_that_fails_leaves_nothing_behind(
     if existing:
         await make(path, AUTH)
     before = dump(path)
-    script = tmp_path / "migrations" / "auth" / "auth_0002_more.py"
+    script = tmp_path / "migrations" / "auth" / "auth_0003_more.py"
     script.write_text(NEXT + "    raise KeyError('half-way')\n")
     with pytest.raises(KeyError, match="half-way"):
         await make(path, next_schema)
     assert dump(path) == before
     script.write_text(NEXT)
     await make(path, next_schema)
-    assert any("auth_0002" in line for line in dump(path))
+    assert any("auth_0003" in line for line in dump(path))
