@@ -78,7 +78,8 @@ def _create(connection: Connection, wanted: Project) -> Project:
 
 
 def _list(connection: Connection) -> list[Project]:
-    return [_project(row) for row in connection.execute(sa.select(projects).order_by(projects.c.name))]
+    # Sorted here: databases differ in how they sort text.
+    return sorted((_project(row) for row in connection.execute(sa.select(projects))), key=lambda p: p.name)
 
 
 def _project(row: Row[*tuple[str, str, datetime]]) -> Project:
