@@ -41,11 +41,12 @@ class Engines:
     @contextmanager
     def outages_told(self, name: str) -> Generator[None, None, None]:
         """Turn errors that may pass into Unavailable, and leave those that are bugs alone."""
+        expected: tuple[type[Exception], ...] = (DBAPIError, *self.errors)
         try:
             yield
         except PoolTimeout as error:
             raise Unavailable(f"the {name} database has no connection free") from error
-        except (DBAPIError, *self.errors) as error:
+        except expected as error:
             cause = error.orig if isinstance(error, DBAPIError) else error
             if cause is not None and self.is_outage(cause):
                 reason = " ".join(str(cause).split())

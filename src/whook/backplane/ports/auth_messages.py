@@ -1,0 +1,81 @@
+"""What conductors and relays exchange with auth: paths, fields, and the bodies as typed records.
+
+Used by both ends, so that they cannot drift apart: `whook.backplane.auth_http` and `whook_auth.internal_api`.
+docs/reference/internal-auth-api.md says what they mean.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from whook.backplane.ports.auth import Principal
+from whook.backplane.ports.projects import Project
+
+PREFIX: Final = "/internal/v1"
+AUTHENTICATE: Final = f"{PREFIX}/authenticate"
+AUTHORIZE_TUNNEL: Final = f"{PREFIX}/authorize-tunnel"
+PROJECTS: Final = f"{PREFIX}/projects"
+TUNNEL_TOKENS: Final = f"{PREFIX}/tunnel-tokens"
+JWKS: Final = "/.well-known/jwks.json"
+"""RFC 8414 section 2, "jwks_uri", by convention. Public."""
+
+SERVICE_KEY: Final = "whook-service-key"
+"""Field that proves the caller to be a service of this cluster."""
+CALLER: Final = "whook-caller"
+"""Field with the network address of the person on whose behalf the service asks."""
+
+DENIED: Final = "denied"
+"""Problem (403) that carries an AuthDenied: its members ``reason`` and ``detail``."""
+BAD_NAME: Final = "invalid-project-name"
+"""Problem (422) that carries a ValueError."""
+BAD_SERVICE_KEY: Final = "service-key"
+"""Problem (401): the caller is no service of this cluster."""
+UNAVAILABLE: Final = "unavailable"
+"""Problem (503) that carries an Unavailable."""
+
+
+class AuthenticateRequest(msgspec.Struct, frozen=True):
+    """Asks whose access token it is."""
+
+    token: str
+
+    def __repr__(self) -> str:
+        return "<AuthenticateRequest>"
+
+
+class AuthorizeRequest(msgspec.Struct, frozen=True):
+    """Asks whether the principal may open a tunnel for the project of that name."""
+
+    principal: Principal
+    project: str
+    create: bool
+
+
+class ProjectsRequest(msgspec.Struct, frozen=True):
+    """Asks which projects the principal may see."""
+
+    principal: Principal
+
+
+class ProjectsAnswer(msgspec.Struct, frozen=True):
+    """The names; None means all."""
+
+    projects: frozenset[str] | None
+
+
+class MintRequest(msgspec.Struct, frozen=True):
+    """Asks for a token for one tunnel."""
+
+    principal: Principal
+    project: Project
+    relay_id: str
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """What a client reads of a problem (RFC 9457)."""
+
+    type: str = ""
+    detail: str = ""
+    reason: str = ""
