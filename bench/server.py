@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from bench.process import Child
 
-FREE_PORTS = ("--port", "0", "--api-port", "0", "--tunnel-port", "0", "--admin-port", "0")
+FREE_PORTS = ("--port", "0", "--api-port", "0", "--tunnel-port", "0", "--admin-port", "0", "--auth-port", "0")
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ and connects; it must never hold logic of a service.
 
     run_daemon
     └─ backplane in memory, stores in SQLite, auth
-       └─ services: conductor · relay · companion (the tunnel of `whook dev`)
+       └─ services: auth · conductor · relay · keys · companion (the tunnel of `whook dev`)
           the conductor drains first, so that requests in flight still find their tunnels
 """
 
@@ -38,10 +38,12 @@ from whook.backplane.sql import (
 from whook.chassis.daemon import Daemon, run_daemon
 from whook.chassis.drain import Drain
 from whook.chassis.listen import ListenError, format_address
-from whook.chassis.logs import configure_logging
+from whook.chassis.logs import configure_logging, get_logger
 from whook.chassis.settings import DaemonSettings, SettingsError
 from whook.chassis.tunnel_token import Verifier
+from whook_auth.server import AuthPorts, run_auth
 from whook_auth.service import AuthService, open_auth
+from whook_auth.settings import AuthSettings
 from whook_cli.exits import Exit, ExitCode
 from whook_cli.options import ServerOptions
 from whook_conductor.service import ConductorPorts, run_conductor
@@ -54,6 +56,10 @@ _TRUNKS: Final = "127.0.0.1:0"  #: conductor and relay are one process, so nobod
 _WILDCARDS: Final = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 - compared with, not bound to
 #: Seconds that the relay and the companion get after the conductor has drained: nothing is in flight then.
 _AFTERWARDS: Final = 5.0
+KEYS_REFRESH: Final = 60.0
+"""Seconds after which the relay reads auth's public keys again: they are published ten minutes ahead."""
+
+_log = get_logger("whook.server")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +67,8 @@ class Server:
     """A started server, as `dev` and `serve` show it and as the companion uses it."""
 
     api_url: str
+    auth_url: str
+    """Where people log in."""
     public_url: Callable[[str], str]
     """Gives the public URL of a project."""
     admin_token: str | None
@@ -133,13 +141,18 @@ class _Body:
             auth_db = await stack.enter_async_context(
                 open_database(sqlite_url(self._data_dir / "auth.sqlite3"), AUTH)
             )
-            auth = await stack.enter_async_context(open_auth(SqlAuthStore(auth_db), backplane.bus))
+            store = SqlAuthStore(auth_db)
+            auth = await stack.enter_async_context(open_auth(store, backplane.bus))
+            verifier = Verifier(await auth.jwks())
             projects = SqlProjects(conductor_db, backplane.bus)
             async with trio.open_nursery() as services:
-                await services.start(self._run_relay, backplane, auth)
-                ports = await services.start(self._run_conductor, backplane, projects, auth)
+                services.start_soon(_follow_keys, verifier, auth, self._relay_drain, name="keys")
+                login: AuthPorts = await services.start(self._run_auth, backplane, store, auth)
+                await services.start(self._run_relay, backplane, verifier)
+                ports = await services.start(self._run_conductor, backplane, projects, auth, login)
                 server = Server(
                     api_url=f"http://{ports.api_address}",
+                    auth_url=login.public_url,
                     public_url=ports.public_url,
                     admin_token=await auth.bootstrap_token(),
                     data_dir=self._data_dir,
@@ -163,10 +176,27 @@ class _Body:
                 hint="--data-dir",
             ) from error
 
+    async def _run_auth(
+        self,
+        backplane: Backplane,
+        store: SqlAuthStore,
+        auth: AuthService,
+        *,
+        task_status: trio.TaskStatus[AuthPorts] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        await run_auth(
+            _auth_settings(self._options),
+            auth=auth,
+            store=store,
+            bus=backplane.bus,
+            drain=self._daemon.drain,
+            task_status=task_status,
+        )
+
     async def _run_relay(
         self,
         backplane: Backplane,
-        auth: AuthService,
+        verifier: Verifier,
         *,
         task_status: trio.TaskStatus[object] = trio.TASK_STATUS_IGNORED,
     ) -> None:
@@ -174,7 +204,7 @@ class _Body:
             _relay_settings(self._options, self._cluster_key),
             directory=backplane.directory,
             bus=backplane.bus,
-            verifier=Verifier(await auth.jwks()),
+            verifier=verifier,
             drain=self._relay_drain,
             readiness=self._daemon.readiness,
             task_status=task_status,
@@ -185,11 +215,12 @@ class _Body:
         backplane: Backplane,
         projects: SqlProjects,
         auth: AuthService,
+        login: AuthPorts,
         *,
         task_status: trio.TaskStatus[ConductorPorts] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         await run_conductor(
-            _conductor_settings(self._options, self._cluster_key),
+            _conductor_settings(self._options, self._cluster_key, login.public_url),
             directory=backplane.directory,
             bus=backplane.bus,
             projects=projects,
@@ -201,7 +232,26 @@ class _Body:
         self._relay_drain.begin(self._daemon.drain.reason)
 
 
-def _conductor_settings(options: ServerOptions, cluster_key: SecretStr) -> ConductorSettings:
+async def _follow_keys(verifier: Verifier, auth: AuthService, drain: Drain) -> None:
+    """Let the relay trust the keys that auth publishes, for as long as there are tunnels."""
+    while not drain.begun:
+        with trio.move_on_after(KEYS_REFRESH):
+            await drain.wait()
+        try:
+            verifier.update(await auth.jwks())
+        except Unavailable as error:
+            _log.warning("the signing keys cannot be read", error=str(error))
+
+
+def _auth_settings(options: ServerOptions) -> AuthSettings:
+    public_url = options.auth_url
+    if public_url is None and options.listen in _WILDCARDS:
+        public_url = f"http://{options.domain}:{options.auth_port}"
+    flags = {"listen": format_address(options.listen, options.auth_port), "public_url": public_url}
+    return AuthSettings.load(flags)
+
+
+def _conductor_settings(options: ServerOptions, cluster_key: SecretStr, auth_url: str) -> ConductorSettings:
     flags: dict[str, object] = {
         "listen": format_address(options.listen, options.port),
         "api": format_address(options.listen, options.api_port),
@@ -214,6 +264,7 @@ def _conductor_settings(options: ServerOptions, cluster_key: SecretStr) -> Condu
         "idle_timeout": options.idle_timeout,
         "max_connections_per_address": options.connections_per_address,
         "cluster_key": cluster_key,
+        "auth_url": auth_url,
     }
     if options.public_url:
         parts = urlsplit(options.public_url)

@@ -162,6 +162,7 @@ def run_serve(server: ServerOptions, drain_timeout: float) -> int:
     async def wait(running: "Server") -> None:
         say(f"webhooks     {running.public_url('PROJECT')}")
         say(f"API          {running.api_url}")
+        say(f"login        {running.auth_url}")
         say(f"data         {running.data_dir}")
         if running.admin_token is not None:
             say(f"admin token  {running.admin_token}  (shown this once)")

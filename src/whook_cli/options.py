@@ -94,6 +94,11 @@ class ServerOptions:
     api_port: Annotated[int, Parameter(help="Port of the API.")] = 8081
     tunnel_port: Annotated[int, Parameter(help="Port that tunnels connect to.")] = 8082
     admin_port: Annotated[int, Parameter(help="Port of /metrics, /healthz and /readyz.")] = 8083
+    auth_port: Annotated[int, Parameter(help="Port of the login pages and of the auth API.")] = 8084
+    auth_url: Annotated[
+        str | None,
+        Parameter(help="How people reach the auth port, when a proxy stands in front: https://HOST."),
+    ] = None
     domain: Annotated[str, Parameter(help="Base domain: project shop is shop.DOMAIN.")] = "localhost"
     public_url: Annotated[
         str | None,

@@ -147,7 +147,11 @@ async def run_conductor(
                     await handlers.start(
                         partial(
                             serve_asgi,
-                            build_api(control),
+                            build_api(
+                                control,
+                                auth_url=settings.auth_url,
+                                trusted_proxies=settings.trusted_proxies,
+                            ),
                             api_listeners,
                             name="api",
                             drain=drain,

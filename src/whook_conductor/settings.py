@@ -31,6 +31,9 @@ class ConductorSettings(Settings):
     public_port: int | None = Field(
         None, ge=1, le=65535, description="Port in public URLs; by default the one the ingress listens on."
     )
+    auth_url: str | None = Field(
+        None, description="Where people log in, such as https://auth.example.com: told to clients."
+    )
     path_prefix: str | None = Field(
         None,
         description="When set, such as /p/, <path_prefix><project>/rest on any other host reaches /rest of "

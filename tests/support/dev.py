@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from tests.support.deadlines import DEADLINE
 from tests.support.whook_process import WhookProcess
 
-PORT_OPTIONS = ("--port", "--api-port", "--tunnel-port", "--admin-port")
+PORT_OPTIONS = ("--port", "--api-port", "--tunnel-port", "--admin-port", "--auth-port")
 START = 2 * DEADLINE
 """A start may take longer than anything else: a cold interpreter, a new database."""
 
@@ -38,10 +38,12 @@ class Served:
     """Port of the ingress."""
     api: str
     token: str
+    auth: str
+    """URL of the auth service."""
 
 
 def free_ports() -> tuple[int, ...]:
-    """Give ports for the four listeners, for a server that must come back on the same ones."""
+    """Give ports for the five listeners, for a server that must come back on the same ones."""
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in PORT_OPTIONS]
         return tuple(s.getsockname()[1] for s in sockets)
@@ -79,7 +81,7 @@ def whook_serve(
         api = process.wait_line("API")
         if token is None:
             token = process.wait_line("admin token").split()[0]
-        yield Served(process, webhooks.port, api, token)
+        yield Served(process, webhooks.port, api, token, process.wait_line("login"))
 
 
 @contextmanager

@@ -206,7 +206,7 @@ async def test_a_server_that_is_not_there(server: Server) -> None:
 def test_a_port_that_is_taken(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        ports = ("--api-port", "0", "--tunnel-port", "0", "--admin-port", "0")
+        ports = ("--api-port", "0", "--tunnel-port", "0", "--admin-port", "0", "--auth-port", "0")
         command = ("serve", "--port", str(port), *ports, "--data-dir", str(tmp_path / "data"))
         with WhookProcess(*command, home=tmp_path) as process:
             assert process.wait() == ExitCode.SERVER

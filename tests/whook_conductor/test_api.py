@@ -161,7 +161,12 @@ async def test_projects_are_listed_to_those_who_may_connect() -> None:
 async def test_the_document_describes_what_there_is() -> None:
     async with open_conductor() as rig:
         document = (await call(rig, "GET", "/openapi.json")).json()
-        assert set(document["paths"]) == {"/v1/tunnels", "/v1/projects", "/v1/projects/{name}"}
+        assert set(document["paths"]) == {
+            "/v1/server",
+            "/v1/tunnels",
+            "/v1/projects",
+            "/v1/projects/{name}",
+        }
         refusals = document["paths"]["/v1/tunnels"]["post"]["responses"]
         assert "application/problem+json" in refusals["403"]["content"]
 

@@ -190,8 +190,8 @@ class AccountStore(Protocol):
         """Count a failed attempt; those under any key whose last one was before that time are forgotten."""
         ...
 
-    async def clear_failures(self, key: str) -> None:
-        """Forget the failed attempts under a key."""
+    async def forgive_failure(self, key: str, *, everything: bool) -> None:
+        """Take one failed attempt under a key back, or all of them."""
         ...
 
     async def append_audit(self, entries: Sequence[AuditEntry]) -> None:

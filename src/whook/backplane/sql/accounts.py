@@ -276,9 +276,14 @@ class SqlAccountStore:
 
         await self._database.write(work)
 
-    async def clear_failures(self, key: str) -> None:
-        """Forget them."""
-        await self._database.execute(failures.delete().where(failures.c.key == key))
+    async def forgive_failure(self, key: str, *, everything: bool) -> None:
+        """Take one back, or all."""
+        this = failures.c.key == key
+        if everything:
+            await self._database.execute(failures.delete().where(this))
+        else:
+            less = failures.update().where(this, failures.c["count"] > 0)
+            await self._database.execute(less.values({"count": failures.c["count"] - 1}))
 
     async def append_audit(self, entries: Sequence[AuditEntry]) -> None:
         """Append to the audit trail."""
