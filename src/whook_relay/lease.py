@@ -22,6 +22,7 @@ from whook.backplane.ports import (
     Route,
     RouteHeld,
     RouteSet,
+    Subscription,
     Unavailable,
     decode_kick,
     decode_route_event,
@@ -34,6 +35,8 @@ from whook_relay.switch import State, Switch, Tunnel
 
 #: Seconds before a token's end at which its client is asked to come with a new one.
 RENEW_BEFORE: Final = 60.0
+#: Seconds between two attempts to follow the bus.
+_BUS_PAUSE: Final = 1.0
 _REPLACED: Final = "another connection holds the project now"
 
 _log = get_logger("whook.relay.lease")
@@ -122,17 +125,31 @@ async def follow_bus(
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Close tunnels that were replaced or whose right was withdrawn, for ever."""
-    async with bus.subscribe(TOPIC_ROUTES, TOPIC_KICK) as news:
-        task_status.started()
-        while True:
-            try:
-                async for topic, message in news:
-                    if topic == TOPIC_KICK:
-                        _kick(switch, message)
-                    else:
-                        _follow_route(switch, message)
-            except BusGap:
-                await _check_routes(directory, switch)
+    first = True
+    while True:
+        try:
+            async with bus.subscribe(TOPIC_ROUTES, TOPIC_KICK) as news:
+                if first:
+                    first = False
+                    task_status.started()
+                else:
+                    await _check_routes(directory, switch)
+                await _read_news(news, directory, switch)
+        except Unavailable as error:
+            _log.warning("cannot follow the bus", error=str(error))
+        await trio.sleep(_BUS_PAUSE)
+
+
+async def _read_news(news: Subscription, directory: Directory, switch: Switch) -> None:
+    while True:
+        try:
+            async for topic, message in news:
+                if topic == TOPIC_KICK:
+                    _kick(switch, message)
+                else:
+                    _follow_route(switch, message)
+        except BusGap:
+            await _check_routes(directory, switch)
 
 
 def _follow_route(switch: Switch, message: bytes) -> None:

@@ -1,13 +1,13 @@
 """The relay's supervision tree. `run_relay` is called by the composition root with its ports open.
 
 relay body
-└─ infrastructure: lease, bus, heartbeat            an early return is fatal
+└─ infrastructure: lease, bus, heartbeat, releases  an early return is fatal
 └─ listeners → tunnels, trunks                   end with the drain, at its deadline by force
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Awaitable, Callable, Generator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -26,7 +26,9 @@ from whook.chassis.tcp import TcpLimits, serve_tcp
 from whook.chassis.tunnel_token import Verifier
 from whook.link import Heartbeat
 from whook.wire import GoAwayCode
+from whook_relay.admission import Admission
 from whook_relay.lease import Lease, follow_bus
+from whook_relay.releases import Releases
 from whook_relay.settings import RelaySettings
 from whook_relay.switch import Switch
 from whook_relay.trunks import Trunks
@@ -58,9 +60,12 @@ async def run_relay(
     verifier: Verifier,
     drain: Drain,
     readiness: Readiness,
+    refresh_keys: Callable[[], Awaitable[None]] | None = None,
     task_status: trio.TaskStatus[RelayPorts] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Run a relay until its drain is over.
+
+    `refresh_keys` brings `verifier` up to date when a token names a key that it does not know.
 
     Raises:
         ListenError: an address is taken or unusable.
@@ -80,6 +85,8 @@ async def run_relay(
         load=0,
         version=metrics.version(),
     )
+    releases = Releases(directory)
+    admission = Admission(settings.handshakes_per_second, settings.max_handshakes)
     tunnels = Tunnels(
         settings,
         switch,
@@ -88,14 +95,18 @@ async def run_relay(
         heartbeat=heartbeat,
         drain=drain,
         agent=agent,
+        releases=releases,
+        admission=admission,
+        refresh_keys=refresh_keys,
     )
     trunks = Trunks(settings, switch, heartbeat=heartbeat, agent=agent)
     lease = Lease(settings, directory, switch, relay, drain)
     trunk_drain = Drain(grace=drain.grace)  # trunks carry what the tunnels finish, so they end after them
-    with _published(switch), readiness.check("lease", lease.check):
+    with _published(switch, releases, admission), readiness.check("lease", lease.check):
         async with trio.open_nursery() as infrastructure:
             await infrastructure.start(follow_bus, bus, directory, switch)
             infrastructure.start_soon(heartbeat.run, name="heartbeat")
+            infrastructure.start_soon(releases.run, name="releases")
             async with trio.open_nursery() as handlers:
                 await handlers.start(
                     partial(
@@ -166,13 +177,19 @@ async def _withdraw(directory: Directory, relay: RelayInfo) -> None:
 
 
 @contextmanager
-def _published(switch: Switch) -> Generator[None]:
+def _published(switch: Switch, releases: Releases, admission: Admission) -> Generator[None]:
     gauge = partial(metrics.watch, kind="gauge")
     counter = partial(metrics.watch, kind="counter")
     refusals = "Exchanges refused by the relay, by reason."
     with ExitStack() as stack:
         stack.enter_context(gauge("whook_tunnels", "Open tunnels.", lambda: len(switch.tunnels)))
         stack.enter_context(gauge("whook_trunks", "Open trunks.", lambda: len(switch.trunks)))
+        stack.enter_context(
+            gauge("whook_relay_releases", "Routes that wait to be released.", lambda: len(releases))
+        )
+        stack.enter_context(
+            counter("whook_relay_busy", "Handshakes told to come back later.", lambda: admission.refused)
+        )
         stack.enter_context(counter("whook_relay_exchanges", "Exchanges opened.", lambda: switch.opened))
         for code in switch.refused:
             read = partial(switch.refused.__getitem__, code)

@@ -34,6 +34,10 @@ class RelaySettings(Settings):
         256, ge=1, description="Exchanges on one tunnel at once; OVERLOADED beyond it."
     )
     max_watchers: int = Field(16, ge=0, description="Onlookers of one project at once.")
+    handshakes_per_second: float = Field(
+        200.0, ge=1, description="Tunnels opened in a second; 503 with a Retry-After beyond it."
+    )
+    max_handshakes: int = Field(128, ge=1, description="Tunnels being opened at once; the same beyond it.")
     handshake_timeout: float = Field(10.0, gt=0, description="From accepting a connection to its tunnel.")
     heartbeat: float = Field(
         20.0, gt=0, description="A peer silent for 1.4 times as long at most is taken for dead."

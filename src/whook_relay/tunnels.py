@@ -7,7 +7,9 @@ ends that tunnel alone.
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import trio
@@ -29,13 +31,13 @@ from whook.wire import (
     encode_goaway,
     encode_hello,
 )
+from whook_relay.admission import Admission, Place
 from whook_relay.lease import replace_tunnel
+from whook_relay.releases import Releases
 from whook_relay.settings import RelaySettings
 from whook_relay.switch import Switch, Tunnel
 
 PATH: Final = "/v1/tunnel"
-#: Seconds that releasing a route may take once the tunnel is gone; the lease ends it otherwise.
-_RELEASE_TIMEOUT: Final = 2.0
 #: Seconds before a refused client should try again.
 _RETRY_FULL: Final = 5
 _HOLDER_LENGTH: Final = 100
@@ -65,7 +67,14 @@ class Tunnels:
         heartbeat: Heartbeat,
         drain: Drain,
         agent: str,
+        releases: Releases,
+        admission: Admission,
+        refresh_keys: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
+        """`refresh_keys` brings the verifier up to date for a token that names an unknown key."""
+        self._releases = releases
+        self._admission = admission
+        self._refresh_keys = refresh_keys
         self._settings = settings
         self._switch = switch
         self._directory = directory
@@ -78,22 +87,31 @@ class Tunnels:
         """Serve one connection from its handshake to its end."""
         try:
             async with open_handshake(stream, timeout=self._settings.handshake_timeout) as handshake:
-                claims = await self._admit(handshake)
-                if claims is not None:
-                    await self._serve(await handshake.accept(), claims, peer)
+                admitted = await self._admit(handshake)
+                if admitted is not None:
+                    claims, place = admitted
+                    try:
+                        await self._serve(await handshake.accept(), claims, peer, place)
+                    finally:
+                        place.leave()
         except* (LinkClosed, LinkRefused, ProtocolError, trio.TooSlowError) as group:
             _log.debug("no tunnel", peer=peer.host, errors=[str(error) for error in group.exceptions])
 
-    async def _admit(self, handshake: Handshake) -> TunnelClaims | None:
+    async def _admit(self, handshake: Handshake) -> tuple[TunnelClaims, Place] | None:
         """Check the handshake; answer it with a problem and return None when it cannot become a tunnel."""
         try:
-            return self._check(handshake)
+            claims = await self._check(handshake)
+            place = self._admission.enter()
+            if isinstance(place, Place):
+                return claims, place
+            detail = "Many clients connect at the same time. Come back as Retry-After says."
+            raise ProblemError(503, "busy", detail=detail, retry_after=math.ceil(place))
         except ProblemError as problem:
             headers = [*problem.headers, (b"content-length", b"%d" % len(problem.body))]
             await handshake.reject(problem.status, headers, problem.body)
             return None
 
-    def _check(self, handshake: Handshake) -> TunnelClaims:
+    async def _check(self, handshake: Handshake) -> TunnelClaims:
         if handshake.path.partition("?")[0] != PATH:
             raise ProblemError(404, "not-found", detail=f"Tunnels are opened at {PATH}.")
         if not handshake.speaks_whook:
@@ -104,7 +122,7 @@ class Tunnels:
         if scheme.lower() != "bearer" or not token:
             raise ProblemError(401, "unauthorized", detail="A tunnel token is missing.")
         try:
-            claims = self._verifier.verify(token.strip(), relay_id=self._settings.relay_id)
+            claims = await self._verify(token.strip())
         except TunnelTokenInvalid as error:
             raise ProblemError(401, "unauthorized", detail=f"The tunnel token is refused: {error}.") from None
         if self._drain.begun or len(self._switch.tunnels) >= self._settings.capacity:
@@ -113,7 +131,19 @@ class Tunnels:
             )
         return claims
 
-    async def _serve(self, transport: WebSocketTransport, claims: TunnelClaims, peer: Peer) -> None:
+    async def _verify(self, token: str) -> TunnelClaims:
+        try:
+            return self._verifier.verify(token, relay_id=self._settings.relay_id)
+        except TunnelTokenInvalid as error:
+            if error.reason != "unknown-key" or self._refresh_keys is None:
+                raise
+        with trio.move_on_after(self._settings.handshake_timeout):
+            await self._refresh_keys()
+        return self._verifier.verify(token, relay_id=self._settings.relay_id)
+
+    async def _serve(
+        self, transport: WebSocketTransport, claims: TunnelClaims, peer: Peer, place: Place
+    ) -> None:
         tunnel_id = new_id("tun")
         link = Link(transport, name=f"tunnel {claims.project} {tunnel_id}")
         with trio.fail_after(self._settings.handshake_timeout):
@@ -140,6 +170,7 @@ class Tunnels:
                     await link.send_now(encode_goaway(refusal.code, str(refusal), refusal.retry_after))
                     return
             log.info("tunnel opened", holder=tunnel.holder, mode=hello.mode, agent=_printable(hello.agent))
+            place.leave()
             self._heartbeat.add(link)
             link.expire_after(tunnel.expires_at - time.time(), "the tunnel's token expired")
             await link.run(self._switch.receiver_for_tunnel(tunnel))
@@ -148,8 +179,7 @@ class Tunnels:
             self._switch.remove(tunnel, reason)
             log.info("tunnel closed", reason=reason)
             if tunnel.generation and not self._drain.begun:
-                with trio.move_on_after(_RELEASE_TIMEOUT, shield=True):
-                    await self._release(tunnel)
+                self._releases.put(tunnel.project_id, tunnel.generation)
 
     async def _introduce(self, tunnel: Tunnel, hello: Hello) -> None:
         """Claim the project and answer the introduction, or raise `_Refused`."""
@@ -199,12 +229,6 @@ class Tunnels:
         self._switch.hold(tunnel, route.generation)
         if older is not None:  # the bus tells of the route too late to find it
             replace_tunnel(self._switch, older, route)
-
-    async def _release(self, tunnel: Tunnel) -> None:
-        try:
-            await self._directory.release(tunnel.project_id, tunnel.generation)
-        except Unavailable as error:
-            _log.warning("route not released", tunnel=tunnel.id, error=str(error))
 
 
 def _printable(text: str) -> str:

@@ -49,7 +49,9 @@ class Settings(BaseSettings):
     ``section`` names the table of the TOML file (``[relay]``) and the environment variables
     (``WHOOK_RELAY_HEARTBEAT``). A field of type SecretStr or SecretBytes can also be given as a path, under
     its name with ``_file`` appended (``WHOOK_RELAY_SIGNING_KEY_FILE``): the secret is that file's content
-    without the line break at its end. Secrets are masked wherever settings are shown.
+    without the line break at its end. A service manager may hand secrets over as well: a file
+    ``relay.signing_key`` in ``$CREDENTIALS_DIRECTORY`` (systemd.exec(5)). Secrets are masked wherever
+    settings are shown.
     """
 
     model_config = SettingsConfigDict(
@@ -65,7 +67,7 @@ class Settings(BaseSettings):
 
     @classmethod
     def load(cls, flags: Mapping[str, Any] | None = None, config_file: Path | None = None) -> Self:
-        """Return the settings from ``flags``, else the environment, else ``config_file``, else the defaults.
+        """Return the settings from ``flags``, the environment, credentials, ``config_file`` or the defaults.
 
         A flag whose value is None was not given. The tables of other sections in the file are ignored. Raises
         SettingsError for unknown names, values that do not fit, and files that cannot be read.
@@ -76,6 +78,7 @@ class Settings(BaseSettings):
         given = {name: value for name, value in (flags or {}).items() if value is not None}
         sources: list[tuple[dict[str, Any], _Origin]] = [
             (cls._table(config_file, faults), partial(cls._key, config_file)),
+            (cls._credentials(), cls._credential),
             (cls._environment(faults), cls._variable),
             (given, cls._flag),
         ]
@@ -173,6 +176,19 @@ class Settings(BaseSettings):
         except _SourceError as error:
             faults.append(f"{error}")
         return values
+
+    @classmethod
+    def _credential(cls, name: str) -> str:
+        return f"the credential {cls.section}.{name.removesuffix('_file')}"
+
+    @classmethod
+    def _credentials(cls) -> dict[str, Any]:
+        """Return the secrets that a service manager has laid ready, as the paths of their files."""
+        folder = os.environ.get("CREDENTIALS_DIRECTORY")
+        if not folder or not cls.section:
+            return {}
+        paths = {name: Path(folder, f"{cls.section}.{name}") for name in cls._secrets()}
+        return {f"{name}_file": str(path) for name, path in paths.items() if path.is_file()}
 
     @classmethod
     def _read_secret_files(cls, values: dict[str, Any], origin: _Origin, faults: list[str]) -> None:

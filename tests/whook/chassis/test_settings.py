@@ -199,3 +199,22 @@ def test_daemon_settings(monkeypatch: pytest.MonkeyPatch) -> None:
         SettingsError, match="WHOOK_DAEMON_ADMIN: Value error, address 'localhost' has no port"
     ):
         DaemonSettings.load()
+
+
+def test_a_secret_from_a_credential_of_the_service_manager(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Sample(Settings):
+        section = "sample"
+        key: SecretStr = SecretStr("")
+
+    (tmp_path / "sample.key").write_text("from a credential\n")
+    config = tmp_path / "whook.toml"
+    config.write_text('[sample]\nkey = "from the file"\n')
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    assert Sample.load(config_file=config).key.get_secret_value() == "from a credential"
+    monkeypatch.setenv("WHOOK_SAMPLE_KEY", "from the environment")
+    assert Sample.load(config_file=config).key.get_secret_value() == "from the environment"
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path / "nowhere"))
+    monkeypatch.delenv("WHOOK_SAMPLE_KEY")
+    assert Sample.load(config_file=config).key.get_secret_value() == "from the file"
