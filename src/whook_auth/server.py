@@ -9,7 +9,7 @@ auth body
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -23,7 +23,7 @@ from whook.chassis.drain import Drain
 from whook.chassis.listen import bound_address, open_listeners
 from whook.chassis.logs import get_logger
 from whook_auth.api import build_api
-from whook_auth.parts import make_parts
+from whook_auth.parts import Parts, make_parts
 from whook_auth.service import AuthService
 from whook_auth.settings import AuthSettings
 
@@ -49,9 +49,12 @@ async def run_auth(
     bus: Bus,
     drain: Drain,
     routers: Sequence[APIRouter] = (),
+    make: Callable[..., Parts] = make_parts,
     task_status: trio.TaskStatus[AuthPorts] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve auth until the drain is over. ``routers`` are mounted beside its own API.
+
+    ``make`` puts the parts together; tests have cheaper passwords.
 
     Raises:
         ListenError: the address is taken or unusable.
@@ -59,7 +62,7 @@ async def run_auth(
     listeners = await open_listeners(settings.listen, what="the login", option="--auth-port")
     address = bound_address(listeners)
     ports = AuthPorts(address, settings.public_url or f"http://{address}")
-    parts = make_parts(
+    parts = make(
         auth,
         store,
         bus,

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from cyclopts import App, CycloptsError, Parameter
 
 from whook_cli.about import complain, say, version_line
+from whook_cli.account_app import mount
 from whook_cli.config import Environment, Files
 from whook_cli.exits import Exit, ExitCode, UsageError
 from whook_cli.options import (
@@ -40,6 +41,7 @@ app = App(
 )
 completion = App(name="completion", help="Completion of commands and options in the shell.")
 app.command(completion)
+mount(app)
 
 Shell = Literal["bash", "zsh", "fish", "powershell"]
 

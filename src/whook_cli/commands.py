@@ -10,21 +10,21 @@ import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from ipaddress import ip_address
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 import trio
 
 from whook.wire import Mode
 from whook_cli.about import say, version_line
 from whook_cli.api import check_server, check_token
+from whook_cli.credentials import stored_token
 from whook_cli.display import Display, open_display
 from whook_cli.exits import Exit, ExitCode, UsageError
 from whook_cli.forward import Forwarder
 from whook_cli.handler import Handler
 from whook_cli.options import ForwardOptions, OutputOptions, ServerOptions, TunnelOptions
 from whook_cli.pool import open_pool
+from whook_cli.reachable import is_private
 from whook_cli.reasons import explain
 from whook_cli.respond import Responder, make_responder
 from whook_cli.session import Plan, Session
@@ -103,13 +103,13 @@ def run_connect(
         raise UsageError("--takeover and --watch exclude each other")
     mode: Mode = "watch" if tunnel.watch else "takeover" if tunnel.takeover else "exclusive"
     far = check_forward(forward, drain_timeout, watch=tunnel.watch)
-    token = check_token(tunnel.token, server)
+    token = check_token(tunnel.token or stored_token(server), server)
     plan = _plan(project, server, token, mode, far, drain_timeout)
 
     async def main() -> int:
         ending: Exit | None = None
         async with open_display(as_json=output.json, out=sys.stdout, err=sys.stderr) as display:
-            if not _is_private(server):
+            if not is_private(server):
                 text = f"{server} is not https: the token and all webhooks travel in the clear"
                 display.status("warning", text, serious=True)
             async with open_stop() as stop, _open_handler(far, output, display) as handler:
@@ -220,15 +220,3 @@ def _leaves(error: Exception) -> Iterator[Exception]:
             yield from _leaves(inner)
     else:
         yield error
-
-
-def _is_private(server: str) -> bool:
-    """Whether nobody on the way can read what goes to this server: TLS, or it is on this machine."""
-    parts = urlsplit(server)
-    host = parts.hostname or ""
-    if parts.scheme == "https" or host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -86,6 +86,14 @@ class TunnelOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AccountOptions:
+    """Which server the account is on, and as whom to ask."""
+
+    server: Annotated[str, Parameter(help="URL of the server's API.")] = DEFAULT_SERVER
+    token: Annotated[str | None, Parameter(help="Access token. Default: that of whook login.")] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServerOptions:
     """The server of `whook dev` and `whook serve`. Port 0 takes any free port; times are in seconds."""
 

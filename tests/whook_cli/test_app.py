@@ -83,7 +83,7 @@ def test_errors_outside_the_command_line(
 @pytest.mark.parametrize("token", [[], ["--token", ""], ["--token", "  "]])
 def test_no_token(token: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["connect", "shop", *token]) == ExitCode.UNAUTHORIZED
-    assert "no token for http://127.0.0.1:8081 (set WHOOK_TOKEN" in one_line(capsys)
+    assert "no token for http://127.0.0.1:8081 (run whook login" in one_line(capsys)
 
 
 def test_hostile_text_in_an_error_is_harmless(capsys: pytest.CaptureFixture[str]) -> None:
