@@ -6,10 +6,14 @@ import pytest
 import trio
 
 from tests.support.deadlines import DEADLINE
+from tests.support.twins import BackplaneTwin
 from whook.backplane.ports import Bus, BusGap, Subscription
 
-MANY = 20_000
-"""More messages than any twin buffers for a subscriber that does not read."""
+
+@pytest.fixture
+def many(backplane_twin: BackplaneTwin) -> int:
+    """More messages than the twin buffers for a subscriber that does not read."""
+    return 2 * backplane_twin.buffer
 
 
 async def take(subscription: Subscription, count: int) -> list[tuple[str, bytes]]:
@@ -75,26 +79,26 @@ async def test_a_waiting_reader_is_woken(bus: Bus) -> None:
     assert got == [("a", b"x")]
 
 
-async def test_a_slow_subscriber_gets_a_gap_and_goes_on(bus: Bus) -> None:
+async def test_a_slow_subscriber_gets_a_gap_and_goes_on(bus: Bus, many: int) -> None:
     async with bus.subscribe("a") as slow, bus.subscribe("b") as other:
         with trio.fail_after(DEADLINE):
-            for n in range(MANY):
+            for n in range(many):
                 await bus.publish("a", b"%d" % n)
         await bus.publish("b", b"not affected")
         assert await take(other, 1) == [("b", b"not affected")]
         with pytest.raises(BusGap):
-            await take(slow, MANY)
+            await take(slow, many)
         await bus.publish("a", b"after")
         assert await take(slow, 1) == [("a", b"after")]
 
 
-async def test_a_gap_can_come_again(bus: Bus) -> None:
+async def test_a_gap_can_come_again(bus: Bus, many: int) -> None:
     async with bus.subscribe("a") as slow:
         for _ in range(2):
-            for _ in range(MANY):
+            for _ in range(many):
                 await bus.publish("a", b"x")
             with pytest.raises(BusGap):
-                await take(slow, MANY)
+                await take(slow, many)
 
 
 async def test_iterating_goes_on_with_the_same_subscription(bus: Bus) -> None:

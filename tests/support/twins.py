@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.support.postgres import Postgres
-from whook.backplane.memory import open_memory_backplane
+from tests.support.redis_server import SHARED_BUFFER, shared_backplane
+from whook.backplane.memory import SUBSCRIBER_BUFFER, open_memory_backplane
 from whook.backplane.ports import AuthStore, Backplane, Bus, Projects
 from whook.backplane.sql import (
     AUTH,
@@ -32,6 +33,8 @@ class BackplaneTwin:
     open: Callable[[], AbstractAsyncContextManager[Backplane]]
     follows_trio_clock: bool
     """Whether its leases end by Trio's clock, which a test can move."""
+    buffer: int
+    """Messages that it buffers for a subscriber."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,10 @@ async def sqlite_auth_store(folder: Path) -> AsyncGenerator[AuthStore, None]:
         yield SqlAuthStore(database)
 
 
-BACKPLANES = [BackplaneTwin("memory", open_memory_backplane, follows_trio_clock=True)]
+BACKPLANES = [
+    BackplaneTwin("memory", open_memory_backplane, follows_trio_clock=True, buffer=SUBSCRIBER_BUFFER),
+    BackplaneTwin("redis", shared_backplane, follows_trio_clock=False, buffer=SHARED_BUFFER),
+]
 SQLITE = StoreTwin("sqlite", sqlite_projects, sqlite_auth_store)
 STORES = ["sqlite", "postgresql"]
 

@@ -1,0 +1,11 @@
+"""The backplane of many processes: directory and bus on Redis 6.2 or later.
+
+Opened by the composition roots of clustered daemons alone. This folder alone imports redis and trio-asyncio,
+which patches asyncio, so nothing else may import this folder either.
+"""
+
+from whook.backplane.redis.backplane import PREFIX, open_redis_backplane
+from whook.backplane.redis.bus import SUBSCRIBER_BUFFER, RedisBus
+from whook.backplane.redis.directory import RedisDirectory
+
+__all__ = ["PREFIX", "SUBSCRIBER_BUFFER", "RedisBus", "RedisDirectory", "open_redis_backplane"]

@@ -1,0 +1,13 @@
+-- Runs the function "body" that a script has become: the end of each.
+local time = redis.call('TIME')
+now = time[1] * 1000 + math.floor(time[2] / 1000)
+local latest = tonumber(ARGV[3])
+if latest > 0 and now > latest then
+  return {tostring(now)}
+end
+enter()
+local reply = body()
+table.insert(reply, 1, tostring(age))
+table.insert(reply, 1, born)
+table.insert(reply, 1, tostring(now))
+return reply
