@@ -32,7 +32,7 @@ async def test_the_lease_of_a_killed_process_ends(server: RedisServer) -> None:
         await one.directory.announce(relay("r1"), LONG)
         mine = await claim(one.directory, "mine")
         mirrors = [RouteMirror(one, first), RouteMirror(two, second)]
-        command = [sys.executable, "-m", PROGRAM, server.url, "2.0", "shop", "blog"]
+        command = [sys.executable, "-m", PROGRAM, server.url, "3.0", "shop", "blog"]
         async with trio.open_nursery() as nursery:
             start = partial(trio.run_process, cwd=ROOT, stdout=subprocess.PIPE, check=False)
             process: trio.Process = await nursery.start(start, command)
