@@ -31,9 +31,9 @@ class Unavailable(Exception):
 class BusGap(Exception):
     """Messages of this subscription may have been missed.
 
-    The subscription is still good: whatever is published after this was raised will come, or another gap will.
-    The reader reloads its snapshot and goes on iterating; if the snapshot is Unavailable now, it is cut off, and
-    the gap that ends this is still to come.
+    The subscription is still good: whatever is published after this was raised will come, or another gap
+    will. The reader reloads its snapshot and goes on iterating; if the snapshot is Unavailable now, it is cut
+    off, and the gap that ends this is still to come.
     """
 
 
