@@ -11,7 +11,7 @@ import re
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from whook.backplane.ports import Account, AuthStore, Kick, Session
 from whook.chassis.ids import new_id
@@ -172,7 +172,12 @@ def _digest(cookie: str) -> bytes:
 
 
 async def create_admin(
-    store: AuthStore, name: str, password: str, *, now: Callable[[], datetime], passwords: Passwords
+    store: AuthStore,
+    name: str,
+    password: str,
+    *,
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    passwords: Passwords | None = None,
 ) -> bool:
     """Make an admin account, or make an existing one an admin with this password; return whether it is new.
 
@@ -180,7 +185,7 @@ async def create_admin(
     ValueError for a bad name or password.
     """
     trail = AuditTrail(store, now)
-    hashed = await passwords.hash(password)
+    hashed = await (passwords or Passwords()).hash(password)
     account = Account(
         id=new_id("usr"), name=check_user_name(name), created_at=now(), password_hash=hashed, admin=True
     )

@@ -27,6 +27,7 @@ from whook.chassis.tunnel_token import Verifier
 from whook.link import Heartbeat
 from whook.wire import GoAwayCode
 from whook_relay.admission import Admission
+from whook_relay.denials import Denials
 from whook_relay.lease import Lease, follow_bus
 from whook_relay.releases import Releases
 from whook_relay.settings import RelaySettings
@@ -97,6 +98,7 @@ async def run_relay(
         agent=agent,
         releases=releases,
         admission=admission,
+        denials=Denials(bus, settings.relay_id),
         refresh_keys=refresh_keys,
     )
     trunks = Trunks(settings, switch, heartbeat=heartbeat, agent=agent)

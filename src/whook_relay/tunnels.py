@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Awaitable, Callable
+from http import HTTPStatus
 from typing import Final
 
 import trio
@@ -32,6 +33,7 @@ from whook.wire import (
     encode_hello,
 )
 from whook_relay.admission import Admission, Place
+from whook_relay.denials import Denials
 from whook_relay.lease import replace_tunnel
 from whook_relay.releases import Releases
 from whook_relay.settings import RelaySettings
@@ -69,11 +71,13 @@ class Tunnels:
         agent: str,
         releases: Releases,
         admission: Admission,
+        denials: Denials,
         refresh_keys: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         """`refresh_keys` brings the verifier up to date for a token that names an unknown key."""
         self._releases = releases
         self._admission = admission
+        self._denials = denials
         self._refresh_keys = refresh_keys
         self._settings = settings
         self._switch = switch
@@ -87,7 +91,7 @@ class Tunnels:
         """Serve one connection from its handshake to its end."""
         try:
             async with open_handshake(stream, timeout=self._settings.handshake_timeout) as handshake:
-                admitted = await self._admit(handshake)
+                admitted = await self._admit(handshake, peer)
                 if admitted is not None:
                     claims, place = admitted
                     try:
@@ -97,7 +101,7 @@ class Tunnels:
         except* (LinkClosed, LinkRefused, ProtocolError, trio.TooSlowError) as group:
             _log.debug("no tunnel", peer=peer.host, errors=[str(error) for error in group.exceptions])
 
-    async def _admit(self, handshake: Handshake) -> tuple[TunnelClaims, Place] | None:
+    async def _admit(self, handshake: Handshake, peer: Peer) -> tuple[TunnelClaims, Place] | None:
         """Check the handshake; answer it with a problem and return None when it cannot become a tunnel."""
         try:
             claims = await self._check(handshake)
@@ -108,6 +112,8 @@ class Tunnels:
             raise ProblemError(503, "busy", detail=detail, retry_after=math.ceil(place))
         except ProblemError as problem:
             headers = [*problem.headers, (b"content-length", b"%d" % len(problem.body))]
+            if problem.status == HTTPStatus.UNAUTHORIZED:
+                await self._denials.tell(peer.host, problem.detail)
             await handshake.reject(problem.status, headers, problem.body)
             return None
 
