@@ -85,6 +85,13 @@ class ConductorSettings(Settings):
         10_000, ge=1, description="Names remembered as unknown: strangers choose them."
     )
 
+    drain_delay: float = Field(
+        5.0,
+        ge=0,
+        description="How long a draining daemon is unready but goes on taking requests: the load balancer "
+        "notices meanwhile.",
+    )
+
     cluster_key: SecretStr = Field(
         SecretStr(""),
         description="Shared by conductors and relays, which prove to one another that they have it.",

@@ -41,12 +41,14 @@ _log = structlog.get_logger("whook.conductor.trunks")
 class _Trunk:
     """One relay as the trunks see it."""
 
-    __slots__ = ("opener", "relay", "wanted")
+    __slots__ = ("opener", "pause", "relay", "wanted")
 
     def __init__(self, relay: RelayInfo) -> None:
         self.relay = relay
         self.opener: Opener | None = None
         self.wanted = True
+        self.pause = trio.CancelScope()
+        """Around the pause before the next attempt."""
 
 
 class Trunks:
@@ -101,7 +103,9 @@ class Trunks:
         """Take the list of live relays: connect to new ones, do not reconnect to those that left."""
         live = {relay.id: relay for relay in relays}
         for relay_id, trunk in self._trunks.items():
-            trunk.wanted = relay_id in live
+            if trunk.wanted != (relay_id in live):
+                trunk.wanted = not trunk.wanted
+                trunk.pause.cancel()  # it is back, so connect at once; or it is gone for good
             if trunk.wanted:
                 moved = live[relay_id].trunk_url != trunk.relay.trunk_url
                 trunk.relay = live[relay_id]
@@ -147,7 +151,10 @@ class Trunks:
                     await self._carry(trunk, link)
                     if trio.current_time() - began > self._cap:
                         retry.reset()  # one that falls at once would otherwise be retried without a pause
-                await retry.pause()
+                with trio.CancelScope() as trunk.pause:
+                    await retry.pause()
+                if trunk.pause.cancelled_caught:
+                    retry.reset()
         finally:
             if self._trunks.get(trunk.relay.id) is trunk:
                 del self._trunks[trunk.relay.id]

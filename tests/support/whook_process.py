@@ -25,7 +25,10 @@ T = TypeVar("T")
 class WhookProcess:
     """One running `whook`; a context manager that kills what is still running and waits for it."""
 
-    def __init__(self, *args: str, home: Path, env: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, *args: str, home: Path, env: dict[str, str] | None = None, module: str = "whook_cli"
+    ) -> None:
+        """Start it; ``module`` is another program of the project, such as ``whook_relay.main``."""
         self.args = args
         self.home = home
         self.events: list[Event] = []
@@ -36,7 +39,7 @@ class WhookProcess:
         self._open_pipes = 2
         home.mkdir(parents=True, exist_ok=True)
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "whook_cli", *args],
+            [sys.executable, "-m", module, *args],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -84,7 +87,11 @@ class WhookProcess:
 
     def terminate(self) -> None:
         """Send SIGTERM once."""
-        self._process.send_signal(signal.SIGTERM)
+        self.send(signal.SIGTERM)
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal."""
+        self._process.send_signal(number)
 
     def stop(self, seconds: float = DEADLINE) -> int:
         """Send SIGTERM and wait for the end; gives the exit status."""
@@ -119,6 +126,10 @@ class WhookProcess:
             return next((line.removeprefix(begins) for line in self.output if line.startswith(begins)), None)
 
         return self._wait(look, f"line {begins!r}", seconds).strip()
+
+    def wait_log(self, text: str, *, seconds: float = DEADLINE) -> str:
+        """Wait for the first line of standard error with this in it; gives the line."""
+        return self._wait(lambda: next((x for x in self.errors if text in x), None), f"log {text!r}", seconds)
 
     def _wait(self, look: Callable[[], T | None], what: str, seconds: float) -> T:
         def look_or_fail() -> T | None:

@@ -55,7 +55,9 @@ async def drained(releases: Releases, slow: SlowDirectory) -> None:
             await trio.sleep(1)
 
 
-async def test_few_at_once_until_all_are_gone(slow: SlowDirectory, nursery: trio.Nursery) -> None:
+async def test_few_at_once_until_all_are_gone(
+    slow: SlowDirectory, nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
     releases = Releases(slow)  # type: ignore[arg-type]
     nursery.start_soon(releases.run)
     for n in range(50):
@@ -74,7 +76,9 @@ async def test_few_at_once_until_all_are_gone(slow: SlowDirectory, nursery: trio
     assert await slow.inner.routes() == []
 
 
-async def test_a_newer_route_stays(slow: SlowDirectory, nursery: trio.Nursery) -> None:
+async def test_a_newer_route_stays(
+    slow: SlowDirectory, nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
     releases = Releases(slow)  # type: ignore[arg-type]
     old = await claim(slow.inner, "shop")
     new = await claim(slow.inner, "shop")
@@ -86,7 +90,7 @@ async def test_a_newer_route_stays(slow: SlowDirectory, nursery: trio.Nursery) -
 
 
 async def test_what_cannot_be_released_now_is_released_later(
-    slow: SlowDirectory, nursery: trio.Nursery
+    slow: SlowDirectory, nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
 ) -> None:
     releases = Releases(slow)  # type: ignore[arg-type]
     slow.down = True

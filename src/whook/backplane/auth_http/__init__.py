@@ -7,7 +7,7 @@ backplane.
 
 from whook.backplane.auth_http.cache import DecisionCache
 from whook.backplane.auth_http.client import HttpAuth, open_http_auth
-from whook.backplane.auth_http.connection import AuthConnection, open_connection
+from whook.backplane.auth_http.connection import AuthConnection, check_auth_url, open_connection
 from whook.backplane.auth_http.keys import PublishedKeys
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "DecisionCache",
     "HttpAuth",
     "PublishedKeys",
+    "check_auth_url",
     "open_connection",
     "open_http_auth",
 ]

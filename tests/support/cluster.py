@@ -1,0 +1,217 @@
+"""A whole cluster of real processes: auth, conductors and relays on a real Redis and a real PostgreSQL.
+
+Every process keeps its ports over restarts. All are reaped at the end; what they said goes into the report
+of a failed test.
+"""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.support.deadlines import DEADLINE
+from tests.support.postgres import Postgres, running_postgres
+from tests.support.redis_server import RedisServer
+from tests.support.whook_process import WhookProcess, clean_environment
+
+START = 2 * DEADLINE
+TOKEN = "admin token"
+
+
+def free_ports(count: int) -> list[int]:
+    """Give ports that nobody uses now, all different."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [found.getsockname()[1] for found in sockets]
+
+
+@dataclass
+class Member:
+    """One daemon: how it is started, and its process while it runs."""
+
+    service: str
+    name: str
+    home: Path
+    env: dict[str, str]
+    ports: tuple[int, ...]
+    admin: int
+    process: WhookProcess | None = None
+    past: list[WhookProcess] = field(default_factory=list)
+
+    def start(self) -> None:
+        """Start it, without waiting until it is ready."""
+        self.process = WhookProcess(home=self.home, env=self.env, module=f"whook_{self.service}.main")
+
+    def wait_ready(self) -> None:
+        """Wait until it serves."""
+        assert self.process is not None
+        self.process.wait_log('"started"', seconds=START)
+
+    def terminate(self) -> int:
+        """Send SIGTERM and wait until it has drained; gives the exit status."""
+        process = self._let_go()
+        return process.stop(START)
+
+    def kill(self) -> None:
+        """SIGKILL it."""
+        self._let_go().kill()
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        assert self.process is not None
+        self.process.send(number)
+
+    def _let_go(self) -> WhookProcess:
+        assert self.process is not None, f"{self.name} does not run"
+        process, self.process = self.process, None
+        self.past.append(process)
+        return process
+
+    def story(self) -> str:
+        """What all its processes said."""
+        found = [*self.past, *([self.process] if self.process else [])]
+        return "\n".join([f"--- {self.name}", *(process.story() for process in found)])
+
+
+@dataclass
+class Cluster:
+    """What runs, and where to reach it."""
+
+    redis: RedisServer
+    postgres: Postgres
+    auth: Member
+    conductors: list[Member]
+    relays: list[Member]
+    token: str = ""
+    """May do everything."""
+
+    @property
+    def members(self) -> list[Member]:
+        """All daemons."""
+        return [self.auth, *self.conductors, *self.relays]
+
+    @property
+    def ingress(self) -> list[int]:
+        """Ports of the conductors for senders."""
+        return [conductor.ports[0] for conductor in self.conductors]
+
+    @property
+    def backends(self) -> list[tuple[int, int]]:
+        """Of each conductor the port for senders and the admin port."""
+        return [(conductor.ports[0], conductor.admin) for conductor in self.conductors]
+
+    def api(self, conductor: int = 0) -> str:
+        """URL of a conductor's API."""
+        return f"http://127.0.0.1:{self.conductors[conductor].ports[1]}"
+
+    def story(self) -> str:
+        """What all processes said."""
+        return "\n".join(member.story() for member in self.members)
+
+
+def _members(folder: Path, common: dict[str, str], conductors: int, relays: int) -> list[Member]:
+    auth_port, auth_admin, *ports = free_ports(2 + 3 * conductors + 3 * relays)
+    common["WHOOK_BACKPLANE_AUTH_URL"] = f"http://127.0.0.1:{auth_port}"
+    auth = {"WHOOK_AUTH_LISTEN": f"127.0.0.1:{auth_port}"}
+    found = [Member("auth", "auth", folder / "auth", common | auth, (auth_port,), auth_admin)]
+    for n in range(conductors):
+        ingress, api = ports.pop(), ports.pop()
+        env = {
+            "WHOOK_CONDUCTOR_LISTEN": f"127.0.0.1:{ingress}",
+            "WHOOK_CONDUCTOR_API": f"127.0.0.1:{api}",
+            "WHOOK_CONDUCTOR_BASE_DOMAIN": "localhost",
+        }
+        name = f"conductor-{n + 1}"
+        found.append(Member("conductor", name, folder / name, common | env, (ingress, api), ports.pop()))
+    for n in range(relays):
+        tunnels, trunks = ports.pop(), ports.pop()
+        name = f"relay-{n + 1}"
+        env = {
+            "WHOOK_RELAY_RELAY_ID": name,
+            "WHOOK_RELAY_LISTEN": f"127.0.0.1:{tunnels}",
+            "WHOOK_RELAY_TRUNK_LISTEN": f"127.0.0.1:{trunks}",
+        }
+        found.append(Member("relay", name, folder / name, common | env, (tunnels, trunks), ports.pop()))
+    for member in found:
+        member.env["WHOOK_DAEMON_ADMIN"] = f"127.0.0.1:{member.admin}"
+    return found
+
+
+def _migrate(service: str, env: dict[str, str], home: Path) -> None:
+    subprocess.run(
+        [sys.executable, "-m", f"whook_{service}.main", "migrate"],
+        env=clean_environment(home) | env,
+        check=True,
+        capture_output=True,
+        timeout=START,
+    )
+
+
+@contextmanager
+def running_cluster(
+    folder: Path, *, conductors: int = 2, relays: int = 3, settings: dict[str, str] | None = None
+) -> Iterator[Cluster]:
+    """Run a cluster until the block ends; given once all is ready. ``settings`` are WHOOK_… variables."""
+    with ExitStack() as stack:
+        redis_folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="whook-redis-")))
+        redis = RedisServer(redis_folder)
+        stack.callback(redis.kill)
+        redis.start()
+        postgres = stack.enter_context(running_postgres())
+        key = secrets.token_urlsafe(32)
+        common = {
+            "WHOOK_BACKPLANE_URL": redis.url,
+            "WHOOK_BACKPLANE_CONDUCTOR_DATABASE": postgres.database("conductor"),
+            "WHOOK_BACKPLANE_AUTH_DATABASE": postgres.database("auth"),
+            "WHOOK_BACKPLANE_SERVICE_KEY": secrets.token_urlsafe(32),
+            "WHOOK_CONDUCTOR_CLUSTER_KEY": key,
+            "WHOOK_RELAY_CLUSTER_KEY": key,
+            "WHOOK_CONDUCTOR_DRAIN_DELAY": "1",
+            "WHOOK_DAEMON_LOG_FORMAT": "json",
+            "WHOOK_DAEMON_DRAIN_SECONDS": "10",
+            **(settings or {}),
+        }
+        auth, *others = _members(folder, common, conductors, relays)
+        for member in (auth, *others):
+            member.home.mkdir(parents=True, exist_ok=True)
+        for service in ("auth", "conductor"):
+            _migrate(service, auth.env, auth.home)
+        cluster = Cluster(
+            redis,
+            postgres,
+            auth,
+            [member for member in others if member.service == "conductor"],
+            [member for member in others if member.service == "relay"],
+        )
+        stack.callback(_reap, cluster)
+        try:
+            for member in cluster.members:
+                member.start()
+            assert auth.process is not None
+            cluster.token = auth.process.wait_line(TOKEN, seconds=START).split()[0]
+            for member in cluster.members:
+                member.wait_ready()
+            yield cluster
+        except BaseException as error:
+            error.add_note(cluster.story())
+            raise
+
+
+def _reap(cluster: Cluster) -> None:
+    for member in cluster.members:
+        if member.process is not None:
+            member.process.kill()
+
+
+def has_haproxy() -> bool:
+    """Whether Debian's HAProxy is installed here."""
+    return shutil.which("haproxy") is not None
