@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,8 @@ class AuthRig:
     """A token that may do everything."""
     client: httpx.AsyncClient
     recorded: Recorded
+    deleted: trio.Event
+    """Set once the conductor has deleted a project."""
 
     async def ask(
         self, method: str, path: str, body: Any = None, *, token: str | None = None, **more: Any
@@ -119,7 +122,15 @@ async def open_auth_rig(
         store = await stack.enter_async_context(sqlite_auth_store(folder))
         projects = await stack.enter_async_context(sqlite_projects(folder, backplane.bus))
         auth = await stack.enter_async_context(open_auth(store, backplane.bus, now=clock))
-        recorded = Recorded(auth.trail)
+        recorded, deleted = Recorded(auth.trail), trio.Event()
+        delete = projects.delete
+
+        async def delete_and_tell(name: str, made_before: datetime) -> bool:
+            done = await delete(name, made_before)
+            deleted.set()
+            return done
+
+        projects.delete = delete_and_tell  # type: ignore[method-assign]
         client = httpx.AsyncClient(timeout=DEADLINE, trust_env=False)
         await stack.enter_async_context(client)
         make = partial(
@@ -175,6 +186,7 @@ async def open_auth_rig(
                 admin=admin,
                 client=client,
                 recorded=recorded,
+                deleted=deleted,
             )
             await client.aclose()
             drain.begin("the test is over")

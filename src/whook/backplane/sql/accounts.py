@@ -294,8 +294,8 @@ class SqlAccountStore:
         query = sa.select(audit_log).order_by(audit_log.c.id.desc()).limit(limit)
         if before:
             query = query.where(audit_log.c.id < before)
-        rows = await self._database.read(lambda connection: list(connection.execute(query)))
-        return [AuditEntry(**row._asdict()) for row in rows]
+        rows = await self._database.read(lambda connection: list(connection.execute(query).mappings()))
+        return [AuditEntry(**row) for row in rows]
 
 
 def _first_owner(connection: Connection, project: str) -> str | None:
@@ -357,4 +357,16 @@ def _account(row: Row[Any]) -> Account:
 
 
 def _grant(row: Row[Any]) -> DeviceGrant:
-    return DeviceGrant(**(row._asdict() | {"scopes": frozenset(row.scopes.split())}))
+    return DeviceGrant(
+        digest=row.digest,
+        user_code=row.user_code,
+        scopes=frozenset(row.scopes.split()),
+        client=row.client,
+        address=row.address,
+        created_at=row.created_at,
+        expires_at=row.expires_at,
+        interval=row.interval,
+        polled_at=row.polled_at,
+        state=row.state,
+        user_id=row.user_id,
+    )
