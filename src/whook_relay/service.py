@@ -68,9 +68,9 @@ async def run_relay(
     agent = f"whook/{metrics.version()}"
     switch = Switch(max_exchanges=settings.max_exchanges, max_watchers=settings.max_watchers)
     heartbeat = Heartbeat(settings.heartbeat)
-    tunnel_listeners = await open_listeners(settings.listen, what="tunnels", option="--relay-listen")
+    tunnel_listeners = await open_listeners(settings.listen, what="tunnels", option="--tunnel-port")
     trunk_listeners = await open_listeners(
-        settings.trunk_listen, what="trunks", option="--relay-trunk-listen"
+        settings.trunk_listen, what="trunks", option="WHOOK_RELAY_TRUNK_LISTEN"
     )
     relay = RelayInfo(
         id=settings.relay_id,

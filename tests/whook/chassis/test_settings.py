@@ -196,6 +196,6 @@ def test_daemon_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     assert DaemonSettings.load({"admin": ""}).admin == ""
     monkeypatch.setenv("WHOOK_DAEMON_ADMIN", "localhost")
     with pytest.raises(
-        SettingsError, match="WHOOK_DAEMON_ADMIN: Value error, address 'localhost' has no port"
+        SettingsError, match="WHOOK_DAEMON_ADMIN: address 'localhost' has no port"
     ):
         DaemonSettings.load()
