@@ -74,7 +74,7 @@ class Server:
     public_url: Callable[[str], str]
     """Gives the public URL of a project."""
     admin_token: Callable[[], Awaitable[str | None]]
-    """Gives the token that may do everything, but only once for a data directory: whoever asks must show it."""
+    """Gives the token that may do everything, once for each data directory: whoever asks must show it."""
     data_dir: Path
     admin_address: str
     local_token: Callable[[], str]
