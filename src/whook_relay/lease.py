@@ -56,6 +56,7 @@ class Lease:
         self._relay = relay
         self._drain = drain
         self.held = False
+        self._lost: set[str] = set()  #: ids of projects whose routes went with a lease
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Announce the relay and renew its lease for ever; put its routes back when the lease was lost."""
@@ -77,22 +78,31 @@ class Lease:
         try:
             renewed = await self._directory.announce(relay, self._settings.lease_ttl)
             if not renewed and reclaim:
-                await _reclaim(self._directory, self._switch, relay)
+                self._lost.update(self._switch.by_project)
+                _log.warning("the lease was lost; putting routes back", tunnels=len(self._lost))
+            await self._reclaim()
         except (Unavailable, LeaseLost) as error:
             _log.warning("lease not renewed", error=str(error))
             return False
         return True
 
-
-async def _reclaim(directory: Directory, switch: Switch, relay: RelayInfo) -> None:
-    _log.warning("the lease was lost; putting routes back", tunnels=len(switch.by_project))
-    for tunnel in list(switch.by_project.values()):
-        try:
-            route = await directory.reclaim(_route(tunnel, relay.id))
-        except RouteHeld as held:
-            replace_tunnel(switch, tunnel, held.route)
-        else:
-            switch.hold(tunnel, route.generation)
+    async def _reclaim(self) -> None:
+        """Put the lost routes back; what an outage interrupts goes on at the next renewal."""
+        switch, directory = self._switch, self._directory
+        while self._lost:
+            project_id = next(iter(self._lost))
+            tunnel = switch.by_project.get(project_id)
+            if tunnel is not None:
+                try:
+                    route = await directory.reclaim(_route(tunnel, self._relay.id))
+                except RouteHeld as held:
+                    replace_tunnel(switch, tunnel, held.route)
+                else:
+                    if switch.by_project.get(project_id) is tunnel:
+                        switch.hold(tunnel, route.generation)
+                    else:  # it ended meanwhile, and released the generation that it knew
+                        await directory.release(project_id, route.generation)
+            self._lost.discard(project_id)
 
 
 def _route(tunnel: Tunnel, relay_id: str) -> Route:
