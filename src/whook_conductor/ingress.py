@@ -13,7 +13,8 @@ from whook.chassis.problem import RawHeaders, problem, raw_response
 from whook.chassis.tcp import Peer
 from whook.http1 import Failed
 from whook_conductor.answers import OVERLOADED, REQUEST_TIMEOUT, bad_message, encode_answer
-from whook_conductor.conversation import Context, Conversation
+from whook_conductor.conversation import Conversation
+from whook_conductor.dialogue import Context
 from whook_conductor.forwarding import Forwarding, is_trusted
 from whook_conductor.sender import Phase, Sender, SenderGoneError
 
