@@ -80,7 +80,9 @@ class Tunnels:
             async with open_handshake(stream, timeout=self._settings.handshake_timeout) as handshake:
                 claims = await self._admit(handshake)
                 if claims is not None:
-                    await self._serve(await handshake.accept(), claims, peer)
+                    transport = await handshake.accept()
+                    del handshake  # nothing of it is to be kept as long as the tunnel lives
+                    await self._serve(transport, claims, peer)
         except* (LinkClosed, LinkRefused, ProtocolError, trio.TooSlowError) as group:
             _log.debug("no tunnel", peer=peer.host, errors=[str(error) for error in group.exceptions])
 
