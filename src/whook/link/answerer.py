@@ -21,8 +21,8 @@ class Answerer(ExchangeTable):
     """Answers exchanges on a link that has been introduced.
 
     `handler(exchange)` runs in a task of its own, cancelled when the peer gives the exchange up or the link
-    dies; what it leaves unfinished is reset. It may let `ExchangeReset` pass, in a group or not; whatever else
-    it raises is a defect and ends `run()`.
+    dies; what it leaves unfinished is reset. It may let `ExchangeReset` pass; whatever else it raises is a
+    defect and ends `run()`.
     """
 
     def __init__(

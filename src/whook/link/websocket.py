@@ -25,8 +25,7 @@ _RECEIVE_BUFFER: Final = 65_536
 _CLOSE_TIMEOUT: Final = 2.0
 #: Bytes of a refusal's body that are kept.
 _REFUSAL_BODY: Final = 8_192
-#: What trio-websocket raises for a connection that broke, and lets through from the layers below it for a
-#: peer that breaks the WebSocket protocol.
+#: What trio-websocket raises when it sends on a connection that broke, or was broken by its peer's bytes.
 _BROKEN: Final = (trio_websocket.ConnectionClosed, _WebSocketError)
 
 #: RFC 6455, section 7.4.1: closed on purpose; closed without a close frame.
@@ -123,8 +122,8 @@ class Handshake:
 class _Reader:
     """Runs the task in which trio-websocket reads; given to it in place of a nursery.
 
-    What the library raises there ends one connection, not the process, and the end of the task ends the wait
-    for a handshake that will not come any more.
+    What is raised there ends one connection, not the process, and the end of the task ends the wait for a
+    handshake that will not come any more.
     """
 
     __slots__ = ("_nursery", "failure", "handshake", "timed_out")
@@ -145,7 +144,7 @@ class _Reader:
     async def _run(self, task: Callable[[], Awaitable[None]]) -> None:
         try:
             await task()
-        except (*_BROKEN, trio_websocket.HandshakeError, UnicodeError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever layers of libraries make of a hostile peer's bytes
             self.failure = error
         self.timed_out = False
         self.handshake.cancel()
