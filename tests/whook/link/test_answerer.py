@@ -1,3 +1,5 @@
+"""The CLI's end of a tunnel: a task for each exchange, refusals, drain, and what cancels a handler."""
+
 from __future__ import annotations
 
 import pytest

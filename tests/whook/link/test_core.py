@@ -1,3 +1,5 @@
+"""A link: one message for all that has gathered, whole frames only, and every way in which it ends."""
+
 from __future__ import annotations
 
 import pytest

@@ -1,3 +1,5 @@
+"""Frames: cut from any pieces, refused when they are none, and nothing but ProtocolError ever."""
+
 from __future__ import annotations
 
 import itertools

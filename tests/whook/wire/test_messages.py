@@ -1,3 +1,5 @@
+"""Messages: what goes in comes out, older and newer peers are understood, garbage is a ProtocolError."""
+
 from __future__ import annotations
 
 import contextlib
