@@ -107,7 +107,10 @@ async def run_allinone(
     configure_logging(options.log_format, options.log_level or default_log_level)
     try:
         settings = DaemonSettings.load(
-            {"admin": format_address(options.listen, options.admin_port), "drain_seconds": drain_seconds},
+            {
+                "admin": format_address(options.admin_listen, options.admin_port),
+                "drain_seconds": drain_seconds,
+            },
             options=_OPTIONS,
         )
         return await run_daemon(

@@ -140,7 +140,9 @@ async def run_conductor(
                             ingress_listeners,
                             name="ingress",
                             drain=drain,
-                            limits=TcpLimits(settings.max_connections, settings.max_connections_per_address),
+                            limits=TcpLimits(
+                                settings.max_connections, settings.max_connections_per_address or None
+                            ),
                             refusal=REFUSAL,
                         )
                     )
