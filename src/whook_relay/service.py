@@ -34,6 +34,8 @@ from whook_relay.tunnels import PATH, Tunnels
 
 #: Share of the drain over which clients are asked to leave, so that they do not reconnect all at once.
 _LEAVE_SPREAD: Final = 0.3
+#: Share of the drain that is kept for closing what would not close by itself and for withdrawing the lease.
+_LAST_SHARE: Final = 0.1
 #: Seconds given to the directory to take the withdrawal; the lease ends by itself otherwise.
 _WITHDRAW_TIMEOUT: Final = 2.0
 #: Connections beyond the capacity, for handshakes that will be answered with 503.
@@ -102,6 +104,7 @@ class _Body:
     ) -> None:
         agent = f"whook/{metrics.version()}"
         self._capacity = settings.capacity
+        self._lease_interval = settings.lease_interval
         self._relay = relay
         self._directory = directory
         self._bus = bus
@@ -118,7 +121,11 @@ class _Body:
             drain=drain,
             agent=agent,
         )
-        self._trunks = Trunks(settings, self.switch, heartbeat=self._heartbeat, agent=agent)
+        # Trunks carry what the tunnels finish, so they end after them.
+        self._trunk_drain = Drain(grace=drain.grace)
+        self._trunks = Trunks(
+            settings, self.switch, heartbeat=self._heartbeat, drain=self._trunk_drain, agent=agent
+        )
 
     async def run(
         self,
@@ -127,10 +134,9 @@ class _Body:
         task_status: trio.TaskStatus[RelayPorts],
     ) -> None:
         """Serve until the drain is over."""
-        relay, switch, drain = self._relay, self.switch, self._drain
-        trunk_drain = Drain(grace=drain.grace)  # trunks carry what the tunnels finish, so they end after them
+        relay, switch, drain, trunk_drain = self._relay, self.switch, self._drain, self._trunk_drain
         async with trio.open_nursery() as infrastructure:
-            await infrastructure.start(follow_bus, self._bus, self._directory, switch)
+            await infrastructure.start(follow_bus, self._bus, self._directory, switch, self._lease_interval)
             infrastructure.start_soon(self._heartbeat.run, name="heartbeat")
             async with trio.open_nursery() as handlers:
                 await handlers.start(
@@ -157,13 +163,13 @@ class _Body:
                 task_status.started(RelayPorts(relay.tunnel_url, relay.trunk_url))
                 _log.info("relay ready", tunnels=relay.tunnel_url, trunks=relay.trunk_url)
                 await drain.wait()
-                handlers.cancel_scope.deadline = drain.deadline
+                handlers.cancel_scope.deadline = drain.deadline - _LAST_SHARE * drain.grace
                 await _let_go(self._directory, switch, relay, drain)
                 trunk_drain.begin(drain.reason)
                 for trunk in list(switch.trunks):
                     trunk.link.finish("the relay has drained")
-            await _withdraw(self._directory, relay)
             infrastructure.cancel_scope.cancel(reason="the relay has drained")
+        await _withdraw(self._directory, relay)  # once nothing renews the lease any more
 
 
 def _close(listeners: list[trio.SocketListener]) -> None:
@@ -181,8 +187,11 @@ async def _let_go(directory: Directory, switch: Switch, relay: RelayInfo, drain:
     if await _others(directory, relay):
         pause = drain.grace * _LEAVE_SPREAD / max(1, len(switch.tunnels))
         for tunnel in list(switch.tunnels.values()):
+            if tunnel.id not in switch.tunnels:
+                continue
             switch.ask_to_leave(tunnel, GoAwayCode.DRAIN, message)
-            await trio.sleep(uniform(0, 2 * pause))  # noqa: S311 - spreads load, keeps no secret
+            with trio.move_on_after(uniform(0, 2 * pause)):  # noqa: S311 - spreads load, keeps no secret
+                await switch.wait_empty()
     else:
         for tunnel in list(switch.tunnels.values()):
             switch.retire(tunnel, GoAwayCode.DRAIN, message)
