@@ -8,8 +8,9 @@ import trio
 from tests.support.deadlines import DEADLINE
 from tests.support.links import read, read_body, read_head, respond, until
 from tests.support.relay import hello, open_relay, opened, reset_of
+from tests.support.wire_talk import frame
 from whook.link import Exchange
-from whook.wire import INITIAL_CREDIT, ResetCode, Response, encode_hello
+from whook.wire import INITIAL_CREDIT, GoAwayCode, ResetCode, Response, encode_frame, encode_hello
 from whook_relay import switch as switch_module
 
 BIG = bytes(range(256)) * 8192  #: 2 MiB
@@ -208,3 +209,34 @@ async def test_a_tunnel_with_too_much_waiting_for_it(monkeypatch: pytest.MonkeyP
         assert (await reset_of(opened(conductor, route))).code == ResetCode.OVERLOADED
         async with relay.client(project="blog") as other:
             assert (await read(opened(conductor, other, b"x")))[1] == b"x"
+
+
+# -- conductors that break the rules ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (frame("DATA 9 'x'"), "frame of type 4 for stream 9, never opened"),
+        (frame("OPEN 1"), "stream 1 was opened before"),
+        (frame("RESET 1 CANCELLED") + frame("OPEN 1"), "stream 1 was opened before"),
+        (encode_frame(2, 0, 2, b"\x09tun"), "OPEN ends inside its route"),
+    ],
+)
+async def test_faults_on_a_trunk_end_that_trunk(data: bytes, why: str) -> None:
+    async with (
+        open_relay() as relay,
+        relay.client(stuck) as client,
+        relay.conductor() as faulty,
+        relay.conductor() as other,
+    ):
+        lost, kept = opened(faulty, client), opened(other, client)
+        await until(lambda: client.answerer.running == 2)
+        faulty.link.send(data)
+        assert (await reset_of(lost)).code == ResetCode.TUNNEL_LOST
+        assert faulty.goaway is not None
+        assert (faulty.goaway.code, faulty.goaway.message) == (GoAwayCode.PROTOCOL, why)
+        await until(lambda: client.answerer.running == 1)
+        assert relay.circuits == 1
+        assert kept.failure is None
+        kept.reset(ResetCode.CANCELLED)

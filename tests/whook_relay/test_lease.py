@@ -12,7 +12,7 @@ from tests.support.deadlines import DEADLINE
 from tests.support.links import read, until
 from tests.support.relay import Faulty, Relay, hello, open_relay, opened, reset_of
 from whook.backplane.memory import MemoryBus, open_memory_backplane
-from whook.backplane.ports import TOPIC_KICK, TOPIC_RELAYS, Directory, Kick, RelayInfo, encode_event
+from whook.backplane.ports import TOPIC_KICK, TOPIC_RELAYS, Directory, Kick, RelayInfo, Route, encode_event
 from whook.link import Exchange
 from whook.wire import GoAwayCode, ResetCode
 
@@ -93,6 +93,29 @@ async def test_a_project_that_went_elsewhere_meanwhile_is_not_taken_back() -> No
             assert client.codes == [GoAwayCode.REPLACED]
             assert client.goaways[0].message.endswith("bob@desk")
             assert await relay.holder() == "tun_elsewhere"
+
+
+async def test_a_tunnel_that_ends_while_its_route_is_put_back_leaves_none() -> None:
+    async with open_memory_backplane() as backplane:
+        gate, waiting = trio.Event(), trio.Event()
+
+        class Slow(Faulty):
+            async def reclaim(self, route: Route) -> Route:
+                waiting.set()
+                await gate.wait()
+                return await backplane.directory.reclaim(route)
+
+        slow = Slow(backplane.directory)
+        async with open_relay(backplane=backplane, directory=slow.seen, **QUICK) as relay:
+            async with relay.client():
+                await backplane.directory.withdraw("relay-1")
+                with trio.fail_after(DEADLINE):
+                    await waiting.wait()
+            await until(lambda: not relay.tables)
+            gate.set()
+            await until(lambda: relay.readiness.ready)
+            await until_holder(relay, "shop", "")
+            assert relay.tables == {}
 
 
 async def claim(directory: Directory, instance: str, holder: str) -> None:
