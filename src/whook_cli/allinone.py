@@ -44,7 +44,7 @@ from whook.chassis.tunnel_token import Verifier
 from whook_auth.server import AuthPorts, run_auth
 from whook_auth.service import AuthService, open_auth
 from whook_auth.settings import AuthSettings
-from whook_cli.exits import Exit, ExitCode
+from whook_cli.exits import Exit, ExitCode, UsageError
 from whook_cli.options import ServerOptions
 from whook_conductor.service import ConductorPorts, run_conductor
 from whook_conductor.settings import ConductorSettings
@@ -60,6 +60,16 @@ KEYS_REFRESH: Final = 60.0
 """Seconds after which the relay reads auth's public keys again: they are published ten minutes ahead."""
 
 _log = get_logger("whook.server")
+#: Settings that the command line calls by another name.
+_OPTIONS: Final = {
+    "api": "--api-port",
+    "base_domain": "--domain",
+    "drain_seconds": "--drain-timeout",
+    "max_connections_per_address": "--connections-per-address",
+    "public_port": "--public-url",
+    "public_scheme": "--public-url",
+    "request_deadline": "--deadline",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +81,8 @@ class Server:
     """Where people log in."""
     public_url: Callable[[str], str]
     """Gives the public URL of a project."""
-    admin_token: str | None
-    """The token that may do everything: only at the first start with this data directory."""
+    admin_token: Callable[[], Awaitable[str | None]]
+    """Gives the token that may do everything, once for each data directory: whoever asks must show it."""
     data_dir: Path
     admin_address: str
     local_token: Callable[[], str]
@@ -100,16 +110,40 @@ async def run_allinone(
     Raises:
         Exit: it cannot start: a port is taken, the data directory cannot be used, a setting is impossible.
     """
+    _check_url("--public-url", options.public_url, ("http", "https"))
+    _check_url("--tunnel-url", options.tunnel_url, ("ws", "wss"))
     configure_logging(options.log_format, options.log_level or default_log_level)
     try:
         settings = DaemonSettings.load(
-            {"admin": format_address(options.listen, options.admin_port), "drain_seconds": drain_seconds}
+            {
+                "admin": format_address(options.admin_listen, options.admin_port),
+                "drain_seconds": drain_seconds,
+            },
+            options=_OPTIONS,
         )
         return await run_daemon(
-            "whook", lambda daemon: _Body(options, daemon, companion).run(), settings=settings
+            "whook",
+            lambda daemon: _Body(options, daemon, companion).run(),
+            settings=settings,
+            admin_option="--admin-port",
         )
-    except* (ListenError, SettingsError, SchemaRefused, Unavailable) as group:
+    except* SettingsError as group:
+        raise UsageError(_first_line(group)) from group
+    except* (ListenError, SchemaRefused, Unavailable) as group:
         raise Exit(ExitCode.SERVER, _first_line(group)) from group
+
+
+def _check_url(option: str, url: str | None, schemes: tuple[str, str]) -> None:
+    if url is None:
+        return
+    try:
+        parts = urlsplit(url)
+        bare = not parts.path.strip("/") and not parts.query and not parts.fragment
+        good = parts.scheme in schemes and parts.hostname and bare and parts.port != 0
+    except ValueError:  # a port that is no port
+        good = False
+    if not good:
+        raise UsageError(f"{option} {url!r}: write it as {schemes[1]}://HOST or {schemes[1]}://HOST:PORT")
 
 
 def _first_line(group: BaseExceptionGroup[Exception]) -> str:
@@ -154,7 +188,7 @@ class _Body:
                     api_url=f"http://{ports.api_address}",
                     auth_url=login.public_url,
                     public_url=ports.public_url,
-                    admin_token=await auth.bootstrap_token(),
+                    admin_token=auth.bootstrap_token,
                     data_dir=self._data_dir,
                     admin_address=self._daemon.admin_address,
                     local_token=auth.mint_local_token,
@@ -271,7 +305,7 @@ def _conductor_settings(options: ServerOptions, cluster_key: SecretStr, auth_url
         flags["public_scheme"] = parts.scheme
         flags["base_domain"] = parts.hostname or ""
         flags["public_port"] = parts.port or (443 if parts.scheme == "https" else 80)
-    return ConductorSettings.load(flags)
+    return ConductorSettings.load(flags, options=_OPTIONS)
 
 
 def _relay_settings(options: ServerOptions, cluster_key: SecretStr) -> RelaySettings:

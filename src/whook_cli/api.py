@@ -185,7 +185,7 @@ def _detail(response: "httpx.Response") -> str:
         problem = msgspec.json.decode(response.content[:65_536], type=_Problem)
     except msgspec.DecodeError:
         return ""
-    text = shorten(printable(problem.detail or problem.title), 300)
+    text = shorten(printable((problem.detail or problem.title).rstrip(".")), 300)
     return f": {text}" if text else ""
 
 

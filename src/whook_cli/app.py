@@ -44,6 +44,7 @@ app.command(completion)
 mount(app)
 
 Shell = Literal["bash", "zsh", "fish", "powershell"]
+ShellOption = Annotated[Shell | None, Parameter(help="Which shell.", show_env_var=False)]
 
 
 @app.command
@@ -99,7 +100,7 @@ def version() -> None:
 
 
 @completion.command
-def install(*, shell: Shell | None = None) -> None:
+def install(*, shell: ShellOption = None) -> None:
     """Install completion for the shell that is running (or --shell), in the user's own directory."""
     from whook_cli.completion import install_completion
 
@@ -107,7 +108,7 @@ def install(*, shell: Shell | None = None) -> None:
 
 
 @completion.command
-def show(*, shell: Shell | None = None) -> None:
+def show(*, shell: ShellOption = None) -> None:
     """Print the completion script for the shell that is running (or --shell)."""
     from whook_cli.completion import completion_script
 

@@ -169,7 +169,7 @@ class Attempt:
                 await self._pass_raw(b"".join(e.data for e in events[index:] if isinstance(e, Upgraded)))
                 return
             else:
-                self.failure = f"sent something that is no HTTP response: {event.error.detail}"
+                self.failure = f"sent something that is no HTTP response: {event.error.detail.rstrip('.')}"
             if self.failure:
                 return
 

@@ -7,8 +7,8 @@ them. Must never let an exception group of expected failures reach the user.
 
 import os
 import sys
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -128,7 +128,8 @@ def run_dev(
 ) -> int:
     """`whook dev`: gives the exit status. Raises `Exit`."""
     far = check_forward(forward, drain_timeout, watch=False)
-    from whook_cli.allinone import run_allinone
+    with _server_installed():
+        from whook_cli.allinone import run_allinone
 
     async def main() -> int:
         ending: Exit | None = None
@@ -157,15 +158,16 @@ def run_dev(
 def run_serve(server: ServerOptions, drain_timeout: float) -> int:
     """`whook serve`: gives the exit status. Raises `Exit`."""
     _check_drain(drain_timeout)
-    from whook_cli.allinone import run_allinone
+    with _server_installed():
+        from whook_cli.allinone import run_allinone
 
     async def wait(running: "Server") -> None:
         say(f"webhooks     {running.public_url('PROJECT')}")
         say(f"API          {running.api_url}")
         say(f"login        {running.auth_url}")
         say(f"data         {running.data_dir}")
-        if running.admin_token is not None:
-            say(f"admin token  {running.admin_token}  (shown this once)")
+        if (token := await running.admin_token()) is not None:
+            say(f"admin token  {token}  (shown this once)")
         sys.stdout.flush()
         await running.drain.wait()
 
@@ -184,6 +186,18 @@ async def _follow(running: "Server", session: Session, stop: Stop) -> None:
     session.say_draining()
     await running.drain.wait()
     stop.begin("the server is stopping")
+
+
+@contextmanager
+def _server_installed() -> Generator[None]:
+    """Say in one line that only the client is installed when the block cannot import the server."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("whook"):
+            raise
+        missing = f"the server is not installed here, only the client: {error.name} is missing"
+        raise Exit(ExitCode.SERVER, missing, hint="install whook[server]") from error
 
 
 def _daemon_status(status: int) -> int:

@@ -97,7 +97,7 @@ class AccountOptions:
 class ServerOptions:
     """The server of `whook dev` and `whook serve`. Port 0 takes any free port; times are in seconds."""
 
-    listen: Annotated[str, Parameter(help="Address that all ports listen on.")] = "127.0.0.1"
+    listen: Annotated[str, Parameter(help="Address that webhooks, API and tunnels listen on.")] = "127.0.0.1"
     port: Annotated[int, Parameter(help="Port for webhooks.")] = 8080
     api_port: Annotated[int, Parameter(help="Port of the API.")] = 8081
     tunnel_port: Annotated[int, Parameter(help="Port that tunnels connect to.")] = 8082
@@ -107,6 +107,9 @@ class ServerOptions:
         str | None,
         Parameter(help="How people reach the auth port, when a proxy stands in front: https://HOST."),
     ] = None
+    admin_listen: Annotated[
+        str, Parameter(help="Address that the admin port listens on. It asks for no password.")
+    ] = "127.0.0.1"
     domain: Annotated[str, Parameter(help="Base domain: project shop is shop.DOMAIN.")] = "localhost"
     public_url: Annotated[
         str | None,
@@ -128,7 +131,9 @@ class ServerOptions:
     max_body: Annotated[int, Parameter(help="Largest body of a request, in bytes (413).")] = 104_857_600
     header_timeout: Annotated[float, Parameter(help="Time a sender may take for the head (408).")] = 10.0
     idle_timeout: Annotated[float, Parameter(help="Time a sender's connection may stay idle.")] = 75.0
-    connections_per_address: Annotated[int, Parameter(help="Connections from one address.")] = 256
+    connections_per_address: Annotated[
+        int, Parameter(help="Connections from one address; 0 for any number, as behind a proxy.")
+    ] = 256
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"] | None,
         Parameter(help="Least important thing that is logged. Default: info; for dev, warning."),

@@ -49,7 +49,7 @@ class Responder:
         if self.status in BODY_FORBIDDEN:
             return Answer(self.status, reason, [], b"")
         if self._body is None:
-            body, content_type = b'{"event":"%s"}\n' % event_id.encode("ascii"), b"application/json"
+            body, content_type = b'{"event_id":"%s"}\n' % event_id.encode("ascii"), b"application/json"
         else:
             body, content_type = self._body, self._content_type
         headers = [(b"Content-Type", content_type), (b"Content-Length", b"%d" % len(body))]
@@ -99,14 +99,14 @@ def _content_type(data: bytes) -> bytes:
 
 
 def problem(slug: str, title: str, detail: str, event_id: str, *, status: int = 502) -> Answer:
-    """Build an RFC 9457 problem document: `urn:whook:problem:<slug>`, with the event id as `event`."""
+    """Build an RFC 9457 problem document: `urn:whook:problem:<slug>`, with the event id."""
     body = json.dumps(
         {
             "type": f"urn:whook:problem:{slug}",
             "title": title,
             "status": status,
             "detail": detail,
-            "event": event_id,
+            "event_id": event_id,
         }
     ).encode("ascii")
     headers = [

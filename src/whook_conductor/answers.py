@@ -117,7 +117,7 @@ def answer_to_reset(code: int) -> Answer:
 
 def bad_message(status: int, slug: str, detail: str) -> Answer:
     """Return the refusal of a request that the parser would not accept, from the parts of its error."""
-    return Answer(status, slug, _phrase(status), detail)
+    return Answer(status, slug, slug.replace("-", " ").capitalize(), detail)
 
 
 def encode_answer(

@@ -13,9 +13,10 @@ from whook.chassis.problem import RawHeaders, problem, raw_response
 from whook.chassis.tcp import Peer
 from whook.http1 import Failed
 from whook_conductor.answers import OVERLOADED, REQUEST_TIMEOUT, bad_message, encode_answer
-from whook_conductor.conversation import Context, Conversation
+from whook_conductor.conversation import Conversation
+from whook_conductor.dialogue import Context
 from whook_conductor.forwarding import Forwarding, is_trusted
-from whook_conductor.sender import Phase, Sender
+from whook_conductor.sender import Phase, Sender, SenderGoneError
 
 _RETRY: RawHeaders = [(b"Retry-After", b"%d" % (OVERLOADED.retry_after or 1))]
 REFUSAL = raw_response(503, problem(503, OVERLOADED.slug, OVERLOADED.title, "Too many connections."), _RETRY)
@@ -40,11 +41,14 @@ class Ingress:
             self.malformed[REQUEST_TIMEOUT.status] += 1
             sender.parting = encode_answer(REQUEST_TIMEOUT, close=True)
             sender.may_send_more(unfinished=True)
-        if sender.parting:
-            with trio.move_on_after(self._context.settings.linger_timeout):
-                await sender.write(sender.parting)
-        if sender.linger_for:
-            await sender.linger()
+        try:
+            if sender.parting:
+                with trio.move_on_after(self._context.settings.linger_timeout):
+                    await sender.write(sender.parting)
+            if sender.linger_for:
+                await sender.linger()
+        except SenderGoneError:
+            return  # nobody is left to part from
 
     async def _serve(self, sender: Sender) -> None:
         context = self._context

@@ -38,6 +38,16 @@ class LookupsBusyError(Exception):
     """Too many look-ups are waiting for the store already."""
 
 
+class _Lookup:
+    """One question to the store, and whoever waits for its answer."""
+
+    __slots__ = ("failure", "over")
+
+    def __init__(self) -> None:
+        self.over = trio.Event()
+        self.failure: Unavailable | None = None
+
+
 class ProjectCache:
     """The store's projects by name, with a memory for names that do not exist."""
 
@@ -50,6 +60,7 @@ class ProjectCache:
         self._known: dict[str, tuple[float, Project]] = {}
         self._unknown: dict[str, float] = {}
         self._limiter = trio.CapacityLimiter(MAX_LOOKUPS)
+        self._lookups: dict[str, _Lookup] = {}
         self._waiting = 0
 
     def peek(self, name: str) -> Project | Literal[False] | None:
@@ -64,35 +75,57 @@ class ProjectCache:
         return None
 
     async def find(self, name: str) -> Project | None:
-        """Return the project of this name, or None.
+        """Return the project of this name, or None. Requests for one name at a time share one look-up.
 
         Raises `LookupsBusyError`, and `Unavailable` when the store cannot be asked; but a project that was
         known before is still taken to exist then.
         """
-        found = self.peek(name)
-        if found is not None:
-            return found or None
-        if self._waiting >= MAX_WAITING:
-            raise LookupsBusyError
+        while (found := self.peek(name)) is None:
+            lookup = self._lookups.get(name)
+            if lookup is None:
+                return await self._look_up(name)
+            self._check_room()
+            self._waiting += 1
+            try:
+                await lookup.over.wait()
+            finally:
+                self._waiting -= 1
+            if lookup.failure is not None:
+                return self._stale_or_raise(name, lookup.failure)
+        return found or None
+
+    async def _look_up(self, name: str) -> Project | None:
+        self._check_room()
+        lookup = self._lookups[name] = _Lookup()
         self._waiting += 1
         try:
             async with self._limiter:
-                # Another request may have brought the answer while this one waited its turn.
-                found = self.peek(name)
-                if found is not None:
-                    return found or None
                 project = await self._store.get(name)
-        except Unavailable:
-            if name in self._known:
-                return self._known[name][1]
-            raise
+        except Unavailable as error:
+            lookup.failure = error
+            return self._stale_or_raise(name, error)
         finally:
             self._waiting -= 1
+            del self._lookups[name]
+            lookup.over.set()
         if project is None:
+            # Made while the store was asked? Then the bus has told us, and it knows better.
+            made = self.peek(name)
+            if isinstance(made, Project):
+                return made
             self._remember_unknown(name)
         else:
             self.remember(project)
         return project
+
+    def _check_room(self) -> None:
+        if self._waiting >= MAX_WAITING:
+            raise LookupsBusyError
+
+    def _stale_or_raise(self, name: str, failure: Unavailable) -> Project:
+        if name in self._known:
+            return self._known[name][1]
+        raise Unavailable(*failure.args) from failure
 
     def remember(self, project: Project) -> None:
         """Note that `project` exists."""

@@ -32,7 +32,7 @@ from whook.chassis.tcp import TcpLimits, serve_tcp
 from whook_conductor.addressing import Addressing
 from whook_conductor.api import build_api
 from whook_conductor.control import Control
-from whook_conductor.conversation import Context
+from whook_conductor.dialogue import Context
 from whook_conductor.ingress import REFUSAL, Ingress
 from whook_conductor.metrics import RequestTotals
 from whook_conductor.outcomes import Consumer, OutcomeRecorder
@@ -140,7 +140,9 @@ async def run_conductor(
                             ingress_listeners,
                             name="ingress",
                             drain=drain,
-                            limits=TcpLimits(settings.max_connections, settings.max_connections_per_address),
+                            limits=TcpLimits(
+                                settings.max_connections, settings.max_connections_per_address or None
+                            ),
                             refusal=REFUSAL,
                         )
                     )

@@ -47,7 +47,7 @@ class ConductorSettings(Settings):
     max_body: int = Field(104_857_600, ge=0, description="Longest request body; 413 beyond it.")
     max_connections: int = Field(10_000, ge=1, description="Connections of senders; 503 beyond it.")
     max_connections_per_address: int | None = Field(
-        256, ge=1, description="Connections of one address; 503 beyond it. None behind a load balancer."
+        256, ge=0, description="Connections of one address; 503 beyond it. 0: any number."
     )
     max_exchanges: int = Field(10_000, ge=1, description="Requests under way on one relay; 503 beyond it.")
 

@@ -11,19 +11,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import trio
 
 from whook.link import Data, Exchange, ExchangeReset
 from whook.wire import Response
 from whook_conductor import answers
+from whook_conductor.dialogue import Dialogue
 from whook_conductor.reply import BadAnswerError, Reply, upgrade_head
 from whook_conductor.resolver import Refusal
 from whook_conductor.sender import Phase, SenderGoneError
-
-if TYPE_CHECKING:
-    from whook_conductor.conversation import Conversation
 
 _EXPECTED: Final = (ExchangeReset, Refusal, SenderGoneError)
 """How either side may end the exchange; what came first is what the conversation gets to handle."""
@@ -32,9 +30,9 @@ _EXPECTED: Final = (ExchangeReset, Refusal, SenderGoneError)
 class _TwoSided:
     """Two tasks; the first that fails ends the other, and its failure is raised as it was."""
 
-    def __init__(self, conversation: Conversation, exchange: Exchange) -> None:
-        self._talk = conversation
-        self._sender = conversation.sender
+    def __init__(self, dialogue: Dialogue, exchange: Exchange) -> None:
+        self._talk = dialogue
+        self._sender = dialogue.sender
         self._exchange = exchange
         self._failure: Exception | None = None
 
@@ -63,8 +61,8 @@ class _TwoSided:
 class Duplex(_TwoSided):
     """A request whose body is still coming, a response that is streamed, or both at once."""
 
-    def __init__(self, conversation: Conversation, exchange: Exchange) -> None:
-        super().__init__(conversation, exchange)
+    def __init__(self, dialogue: Dialogue, exchange: Exchange) -> None:
+        super().__init__(dialogue, exchange)
         self._begun = trio.Event()
         """The response has begun, so the request will not be sent again."""
         self._uploaded = trio.Event()

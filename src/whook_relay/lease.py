@@ -22,7 +22,6 @@ from whook.backplane.ports import (
     Route,
     RouteHeld,
     RouteSet,
-    Subscription,
     Unavailable,
     decode_kick,
     decode_route_event,
@@ -33,10 +32,10 @@ from whook.wire import GoAwayCode
 from whook_relay.settings import RelaySettings
 from whook_relay.switch import State, Switch, Tunnel
 
-#: Seconds before a token's end at which its client is asked to come with a new one.
-RENEW_BEFORE: Final = 60.0
-#: Seconds between two attempts to follow the bus.
-_BUS_PAUSE: Final = 1.0
+#: Seconds before a token's end, or else half its life, at which its client is asked to come with a new one.
+#: One that came unasked would pass for one that had lost its connection, and what runs on its old tunnel
+#: would be given up; clients come by themselves 60 s before the end.
+RENEW_BEFORE: Final = 90.0
 _REPLACED: Final = "another connection holds the project now"
 
 _log = get_logger("whook.relay.lease")
@@ -59,12 +58,13 @@ class Lease:
         self._relay = relay
         self._drain = drain
         self.held = False
+        self._lost: set[str] = set()  #: ids of projects whose routes went with a lease
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Announce the relay and renew its lease for ever; put its routes back when the lease was lost."""
         started = False
         while True:
-            self.held = await self._renew(reclaim=started)
+            self.held = await self._renew(first=not started)
             if self.held and not started:
                 started = True
                 task_status.started()
@@ -75,27 +75,38 @@ class Lease:
         """Tell what is missing for readiness."""
         return None if self.held else "no lease in the directory"
 
-    async def _renew(self, *, reclaim: bool) -> bool:
+    async def _renew(self, *, first: bool) -> bool:
         relay = replace(self._relay, load=len(self._switch.tunnels), draining=self._drain.begun)
         try:
+            if first:  # an earlier process of this name may have left routes to tunnels that died with it
+                await self._directory.withdraw(relay.id)
             renewed = await self._directory.announce(relay, self._settings.lease_ttl)
-            if not renewed and reclaim:
-                await _reclaim(self._directory, self._switch, relay)
+            if not renewed and self._switch.by_project:
+                self._lost.update(self._switch.by_project)
+                _log.warning("the lease was lost; putting routes back", tunnels=len(self._lost))
+            await self._reclaim()
         except (Unavailable, LeaseLost) as error:
             _log.warning("lease not renewed", error=str(error))
             return False
         return True
 
-
-async def _reclaim(directory: Directory, switch: Switch, relay: RelayInfo) -> None:
-    _log.warning("the lease was lost; putting routes back", tunnels=len(switch.by_project))
-    for tunnel in list(switch.by_project.values()):
-        try:
-            route = await directory.reclaim(_route(tunnel, relay.id))
-        except RouteHeld as held:
-            replace_tunnel(switch, tunnel, held.route)
-        else:
-            switch.hold(tunnel, route.generation)
+    async def _reclaim(self) -> None:
+        """Put the lost routes back; what an outage interrupts goes on at the next renewal."""
+        switch, directory = self._switch, self._directory
+        while self._lost:
+            project_id = next(iter(self._lost))
+            tunnel = switch.by_project.get(project_id)
+            if tunnel is not None:
+                try:
+                    route = await directory.reclaim(_route(tunnel, self._relay.id))
+                except RouteHeld as held:
+                    replace_tunnel(switch, tunnel, held.route)
+                else:
+                    if switch.by_project.get(project_id) is tunnel:
+                        switch.hold(tunnel, route.generation)
+                    else:  # it ended meanwhile, and released the generation that it knew
+                        await directory.release(project_id, route.generation)
+            self._lost.discard(project_id)
 
 
 def _route(tunnel: Tunnel, relay_id: str) -> Route:
@@ -111,9 +122,9 @@ def _route(tunnel: Tunnel, relay_id: str) -> Route:
 
 
 def _renew_tokens(switch: Switch) -> None:
-    soon = time.time() + RENEW_BEFORE
+    now = time.time()
     for tunnel in list(switch.tunnels.values()):
-        if tunnel.expires_at < soon:
+        if tunnel.renew_at <= now:
             switch.ask_to_leave(tunnel, GoAwayCode.EXPIRED, "the tunnel's token expires: reconnect")
 
 
@@ -121,45 +132,41 @@ async def follow_bus(
     bus: Bus,
     directory: Directory,
     switch: Switch,
+    retry: float,
     *,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Close tunnels that were replaced or whose right was withdrawn, for ever."""
-    first = True
-    while True:
-        try:
-            async with bus.subscribe(TOPIC_ROUTES, TOPIC_KICK) as news:
-                if first:
-                    first = False
-                    task_status.started()
-                else:
-                    await _check_routes(directory, switch)
-                await _read_news(news, directory, switch)
-        except Unavailable as error:
-            _log.warning("cannot follow the bus", error=str(error))
-        await trio.sleep(_BUS_PAUSE)
+    """Close tunnels that were replaced or whose right was withdrawn, for ever.
 
-
-async def _read_news(news: Subscription, directory: Directory, switch: Switch) -> None:
-    while True:
-        try:
-            async for topic, message in news:
-                if topic == TOPIC_KICK:
-                    _kick(switch, message)
-                else:
-                    _follow_route(switch, message)
-        except BusGap:
-            await _check_routes(directory, switch)
+    After a gap the routes are read; when that fails, again `retry` seconds later.
+    """
+    async with bus.subscribe(TOPIC_ROUTES, TOPIC_KICK) as news:
+        task_status.started()
+        while True:
+            try:
+                async for topic, message in news:
+                    if topic == TOPIC_KICK:
+                        _kick(switch, message)
+                    else:
+                        _follow_route(switch, message)
+            except BusGap:
+                await _check_routes(directory, switch, retry)
 
 
 def _follow_route(switch: Switch, message: bytes) -> None:
     event = decode_route_event(message)
     if isinstance(event, RouteSet):
-        tunnel = switch.by_project.get(event.route.project_id)
-        if tunnel is not None and tunnel.id != event.route.tunnel_id:
-            replace_tunnel(switch, tunnel, event.route)
-        if tunnel is None or tunnel.id != event.route.tunnel_id:
-            _move_watchers(switch, event.route)
+        _obey(switch, event.route)
+
+
+def _obey(switch: Switch, route: Route) -> None:
+    """Make what this relay holds of a project agree with the project's route."""
+    tunnel = switch.by_project.get(route.project_id)
+    if tunnel is not None and tunnel.id == route.tunnel_id:
+        return
+    if tunnel is not None:
+        replace_tunnel(switch, tunnel, route)
+    _move_watchers(switch, route)
 
 
 def replace_tunnel(switch: Switch, tunnel: Tunnel, route: Route) -> None:
@@ -195,13 +202,14 @@ def _kick(switch: Switch, message: bytes) -> None:
             switch.retire(tunnel, GoAwayCode.REVOKED, kick.reason, now=True)
 
 
-async def _check_routes(directory: Directory, switch: Switch) -> None:
-    try:
-        routes = {route.project_id: route for route in await directory.routes()}
-    except Unavailable as error:
-        _log.warning("routes not checked after a gap in the bus", error=str(error))
+async def _check_routes(directory: Directory, switch: Switch, retry: float) -> None:
+    while True:
+        try:
+            routes = await directory.routes()
+        except Unavailable as error:
+            _log.warning("routes not checked after a gap in the bus", error=str(error))
+            await trio.sleep(retry)
+            continue
+        for route in routes:
+            _obey(switch, route)
         return
-    for tunnel in list(switch.by_project.values()):
-        route = routes.get(tunnel.project_id)
-        if route is not None and route.tunnel_id != tunnel.id:
-            replace_tunnel(switch, tunnel, route)

@@ -37,6 +37,8 @@ from whook_relay.tunnels import PATH, Tunnels
 
 #: Share of the drain over which clients are asked to leave, so that they do not reconnect all at once.
 _LEAVE_SPREAD: Final = 0.3
+#: Share of the drain that is kept for closing what would not close by itself and for withdrawing the lease.
+_LAST_SHARE: Final = 0.1
 #: Seconds given to the directory to take the withdrawal; the lease ends by itself otherwise.
 _WITHDRAW_TIMEOUT: Final = 2.0
 #: Connections beyond the capacity, for handshakes that will be answered with 503.
@@ -70,77 +72,126 @@ async def run_relay(
 
     Raises:
         ListenError: an address is taken or unusable.
+        ValueError: the cluster key is not set.
     """
-    agent = f"whook/{metrics.version()}"
-    switch = Switch(max_exchanges=settings.max_exchanges, max_watchers=settings.max_watchers)
-    heartbeat = Heartbeat(settings.heartbeat)
-    tunnel_listeners = await open_listeners(settings.listen, what="tunnels", option="--relay-listen")
-    trunk_listeners = await open_listeners(
-        settings.trunk_listen, what="trunks", option="--relay-trunk-listen"
-    )
-    relay = RelayInfo(
-        id=settings.relay_id,
-        tunnel_url=(settings.tunnel_url or f"ws://{bound_address(tunnel_listeners)}").rstrip("/") + PATH,
-        trunk_url=settings.trunk_url or f"tcp://{bound_address(trunk_listeners)}",
-        capacity=settings.capacity,
-        load=0,
-        version=metrics.version(),
-    )
-    releases = Releases(directory)
-    admission = Admission(settings.handshakes_per_second, settings.max_handshakes)
-    tunnels = Tunnels(
-        settings,
-        switch,
-        directory=directory,
-        verifier=verifier,
-        heartbeat=heartbeat,
-        drain=drain,
-        agent=agent,
-        releases=releases,
-        admission=admission,
-        denials=Denials(bus, settings.relay_id),
-        refresh_keys=refresh_keys,
-    )
-    trunks = Trunks(settings, switch, heartbeat=heartbeat, agent=agent)
-    lease = Lease(settings, directory, switch, relay, drain)
-    trunk_drain = Drain(grace=drain.grace)  # trunks carry what the tunnels finish, so they end after them
-    with _published(switch, releases, admission), readiness.check("lease", lease.check):
+    if not settings.cluster_key.get_secret_value():
+        raise ValueError("cluster_key is not set: without it anyone could pass for a conductor")
+    with ExitStack() as sockets:
+        tunnel_listeners = await open_listeners(settings.listen, what="tunnels", option="--tunnel-port")
+        sockets.callback(_close, tunnel_listeners)
+        trunk_listeners = await open_listeners(
+            settings.trunk_listen, what="trunks", option="WHOOK_RELAY_TRUNK_LISTEN"
+        )
+        sockets.callback(_close, trunk_listeners)
+        relay = RelayInfo(
+            id=settings.relay_id,
+            tunnel_url=(settings.tunnel_url or f"ws://{bound_address(tunnel_listeners)}").rstrip("/") + PATH,
+            trunk_url=settings.trunk_url or f"tcp://{bound_address(trunk_listeners)}",
+            capacity=settings.capacity,
+            load=0,
+            version=metrics.version(),
+        )
+        body = _Body(settings, relay, directory, bus, verifier, drain, refresh_keys)
+        with (
+            _published(body.switch, body.releases, body.admission),
+            readiness.check("lease", body.lease.check),
+        ):
+            await body.run(tunnel_listeners, trunk_listeners, task_status)
+
+
+class _Body:
+    """What a relay is made of, and the tree in which it runs."""
+
+    def __init__(
+        self,
+        settings: RelaySettings,
+        relay: RelayInfo,
+        directory: Directory,
+        bus: Bus,
+        verifier: Verifier,
+        drain: Drain,
+        refresh_keys: Callable[[], Awaitable[None]] | None,
+    ) -> None:
+        agent = f"whook/{metrics.version()}"
+        self._capacity = settings.capacity
+        self._lease_interval = settings.lease_interval
+        self._relay = relay
+        self._directory = directory
+        self._bus = bus
+        self._drain = drain
+        self._heartbeat = Heartbeat(settings.heartbeat)
+        self.switch = Switch(max_exchanges=settings.max_exchanges, max_watchers=settings.max_watchers)
+        self.lease = Lease(settings, directory, self.switch, relay, drain)
+        self.releases = Releases(directory)
+        self.admission = Admission(settings.handshakes_per_second, settings.max_handshakes)
+        self._tunnels = Tunnels(
+            settings,
+            self.switch,
+            directory=directory,
+            verifier=verifier,
+            heartbeat=self._heartbeat,
+            drain=drain,
+            agent=agent,
+            releases=self.releases,
+            admission=self.admission,
+            denials=Denials(bus, settings.relay_id),
+            refresh_keys=refresh_keys,
+        )
+        # Trunks carry what the tunnels finish, so they end after them.
+        self._trunk_drain = Drain(grace=drain.grace)
+        self._trunks = Trunks(
+            settings, self.switch, heartbeat=self._heartbeat, drain=self._trunk_drain, agent=agent
+        )
+
+    async def run(
+        self,
+        tunnel_listeners: list[trio.SocketListener],
+        trunk_listeners: list[trio.SocketListener],
+        task_status: trio.TaskStatus[RelayPorts],
+    ) -> None:
+        """Serve until the drain is over."""
+        relay, switch, drain, trunk_drain = self._relay, self.switch, self._drain, self._trunk_drain
         async with trio.open_nursery() as infrastructure:
-            await infrastructure.start(follow_bus, bus, directory, switch)
-            infrastructure.start_soon(heartbeat.run, name="heartbeat")
-            infrastructure.start_soon(releases.run, name="releases")
+            await infrastructure.start(follow_bus, self._bus, self._directory, switch, self._lease_interval)
+            infrastructure.start_soon(self._heartbeat.run, name="heartbeat")
+            infrastructure.start_soon(self.releases.run, name="releases")
             async with trio.open_nursery() as handlers:
                 await handlers.start(
                     partial(
                         serve_tcp,
-                        tunnels.handle,
+                        self._tunnels.handle,
                         tunnel_listeners,
                         name="tunnels",
                         drain=drain,
-                        limits=TcpLimits(settings.capacity + _SPARE_CONNECTIONS, per_address=None),
+                        limits=TcpLimits(self._capacity + _SPARE_CONNECTIONS, per_address=None),
                     )
                 )
                 await handlers.start(
                     partial(
                         serve_tcp,
-                        trunks.handle,
+                        self._trunks.handle,
                         trunk_listeners,
                         name="trunks",
                         drain=trunk_drain,
                         limits=TcpLimits(per_address=None),
                     )
                 )
-                await infrastructure.start(lease.run, name="lease")
+                await infrastructure.start(self.lease.run, name="lease")
                 task_status.started(RelayPorts(relay.tunnel_url, relay.trunk_url))
                 _log.info("relay ready", tunnels=relay.tunnel_url, trunks=relay.trunk_url)
                 await drain.wait()
-                handlers.cancel_scope.deadline = drain.deadline
-                await _let_go(directory, switch, relay, drain)
+                handlers.cancel_scope.deadline = drain.deadline - _LAST_SHARE * drain.grace
+                await _let_go(self._directory, switch, relay, drain)
                 trunk_drain.begin(drain.reason)
                 for trunk in list(switch.trunks):
                     trunk.link.finish("the relay has drained")
-            await _withdraw(directory, relay)
             infrastructure.cancel_scope.cancel(reason="the relay has drained")
+        await _withdraw(self._directory, relay)  # once nothing renews the lease any more
+
+
+def _close(listeners: list[trio.SocketListener]) -> None:
+    for listener in listeners:
+        listener.socket.close()
 
 
 async def _let_go(directory: Directory, switch: Switch, relay: RelayInfo, drain: Drain) -> None:
@@ -153,8 +204,11 @@ async def _let_go(directory: Directory, switch: Switch, relay: RelayInfo, drain:
     if await _others(directory, relay):
         pause = drain.grace * _LEAVE_SPREAD / max(1, len(switch.tunnels))
         for tunnel in list(switch.tunnels.values()):
+            if tunnel.id not in switch.tunnels:
+                continue
             switch.ask_to_leave(tunnel, GoAwayCode.DRAIN, message)
-            await trio.sleep(uniform(0, 2 * pause))  # noqa: S311 - spreads load, keeps no secret
+            with trio.move_on_after(uniform(0, 2 * pause)):  # noqa: S311 - spreads load, keeps no secret
+                await switch.wait_empty()
     else:
         for tunnel in list(switch.tunnels.values()):
             switch.retire(tunnel, GoAwayCode.DRAIN, message)

@@ -44,12 +44,14 @@ TUNNEL_BACKLOG: Final = 33_554_432
 WATCHER_BACKLOG: Final = 1_048_576
 
 _pack = HEADER.pack
-_COPIED: Final = frozenset({DATA, END, RESET})
+_COPIED: Final = frozenset({DATA, END})
 _ENDING: Final = frozenset({HEAD, DATA})
 _FROM_TUNNEL: Final = frozenset({HEAD, DATA, END, RESET, CREDIT})
 _REQUEST_ENDED: Final = 1
 _RESPONSE_ENDED: Final = 2
 _BOTH_ENDED: Final = 3
+#: What onlookers are told of a request that does not come to its end.
+_BROKEN_OFF: Final = encode_reset(0, ResetCode.CANCELLED, "the exchange was given up")[HEADER.size :]
 
 
 class State(Enum):
@@ -90,7 +92,7 @@ class Tunnel:
 
     __slots__ = (
         "circuits",
-        "expires_at",
+        "claimed",
         "generation",
         "holder",
         "id",
@@ -99,6 +101,7 @@ class Tunnel:
         "link",
         "project",
         "project_id",
+        "renew_at",
         "state",
         "token_id",
         "user_id",
@@ -116,7 +119,7 @@ class Tunnel:
         token_id: str,
         instance: str,
         holder: str,
-        expires_at: float,
+        renew_at: float,
         watch: bool,
     ) -> None:
         self.link = link
@@ -127,9 +130,10 @@ class Tunnel:
         self.token_id = token_id
         self.instance = instance
         self.holder = holder
-        self.expires_at = expires_at  #: Unix seconds
+        self.renew_at = renew_at  #: Unix seconds: when its client should come with a new token
         self.watch = watch
         self.generation = 0  #: of its route; 0 until it has one, and for an onlooker
+        self.claimed = False  #: its route may be in the directory
         self.state = State.ACTIVE
         self.last_id = 0
         self.circuits: dict[int, Circuit] = {}
@@ -167,6 +171,8 @@ class Switch:
     def hold(self, tunnel: Tunnel, generation: int) -> None:
         """Note that the tunnel holds its project's route of this generation."""
         tunnel.generation = generation
+        if tunnel.state is State.RETIRED:
+            return  # it was sent away while it claimed the route, and releases it when it closes
         current = self.by_project.get(tunnel.project_id)
         if current is None or current.generation <= generation:
             self.by_project[tunnel.project_id] = tunnel
@@ -225,7 +231,7 @@ class Switch:
         for circuit in circuits:
             circuit.trunk.circuits.pop(circuit.trunk_id, None)
             circuit.trunk.link.send(encode_reset(circuit.trunk_id, ResetCode.TUNNEL_LOST, reason))
-            self._copy(circuit, RESET, 0, encode_reset(0, ResetCode.TUNNEL_LOST, reason)[HEADER.size :])
+            self._copy(circuit, RESET, 0, _BROKEN_OFF)
 
     # -- frames from conductors -----------------------------------------------------------------------
 
@@ -360,6 +366,8 @@ class Switch:
             self._close(circuit)
 
     def _close(self, circuit: Circuit) -> None:
+        if circuit.watchers is not None:
+            self._copy(circuit, RESET, 0, _BROKEN_OFF)
         circuit.trunk.circuits.pop(circuit.trunk_id, None)
         tunnel = circuit.tunnel
         tunnel.circuits.pop(circuit.tunnel_id, None)

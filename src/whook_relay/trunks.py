@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import trio
 
+from whook.chassis.drain import Drain
 from whook.chassis.logs import get_logger
 from whook.chassis.tcp import Peer
 from whook.link import (
@@ -18,7 +19,7 @@ from whook.link import (
     TrunkRefused,
     introduce_relay,
 )
-from whook.wire import ProtocolError
+from whook.wire import GoAwayCode, ProtocolError, encode_goaway
 from whook_relay.settings import RelaySettings
 from whook_relay.switch import Switch, Trunk
 
@@ -28,10 +29,13 @@ _log = get_logger("whook.relay.trunk")
 class Trunks:
     """Accepts conductors."""
 
-    def __init__(self, settings: RelaySettings, switch: Switch, *, heartbeat: Heartbeat, agent: str) -> None:
+    def __init__(
+        self, settings: RelaySettings, switch: Switch, *, heartbeat: Heartbeat, drain: Drain, agent: str
+    ) -> None:
         self._settings = settings
         self._switch = switch
         self._heartbeat = heartbeat
+        self._drain = drain
         self._agent = agent
         self._key = settings.cluster_key.get_secret_value().encode()
 
@@ -57,6 +61,8 @@ class Trunks:
         trunk = Trunk(link)
         self._heartbeat.add(link)
         log.info("trunk opened", conductor=hello.instance)
+        if self._drain.begun:  # it came in the last moment, when the others had been sent away
+            link.finish("the relay has drained", encode_goaway(GoAwayCode.DRAIN, "the relay has drained"))
         try:
             await link.run(self._switch.receiver_for_trunk(trunk))
         finally:

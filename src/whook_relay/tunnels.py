@@ -26,6 +26,7 @@ from whook.link import Heartbeat, Link, LinkClosed, LinkRefused
 from whook.link.websocket import Handshake, WebSocketTransport, open_handshake
 from whook.wire import (
     PROTOCOL_VERSION,
+    Frame,
     GoAwayCode,
     Hello,
     ProtocolError,
@@ -34,7 +35,7 @@ from whook.wire import (
 )
 from whook_relay.admission import Admission, Place
 from whook_relay.denials import Denials
-from whook_relay.lease import replace_tunnel
+from whook_relay.lease import RENEW_BEFORE, replace_tunnel
 from whook_relay.releases import Releases
 from whook_relay.settings import RelaySettings
 from whook_relay.switch import Switch, Tunnel
@@ -95,7 +96,9 @@ class Tunnels:
                 if admitted is not None:
                     claims, place = admitted
                     try:
-                        await self._serve(await handshake.accept(), claims, peer, place)
+                        transport = await handshake.accept()
+                        del handshake  # nothing of it is to be kept as long as the tunnel lives
+                        await self._serve(transport, claims, peer, place)
                     finally:
                         place.leave()
         except* (LinkClosed, LinkRefused, ProtocolError, trio.TooSlowError) as group:
@@ -111,10 +114,9 @@ class Tunnels:
             detail = "Many clients connect at the same time. Come back as Retry-After says."
             raise ProblemError(503, "busy", detail=detail, retry_after=math.ceil(place))
         except ProblemError as problem:
-            headers = [*problem.headers, (b"content-length", b"%d" % len(problem.body))]
             if problem.status == HTTPStatus.UNAUTHORIZED:
                 await self._denials.tell(peer.host, problem.detail)
-            await handshake.reject(problem.status, headers, problem.body)
+            await handshake.reject(problem.status, problem.headers, problem.body)
             return None
 
     async def _check(self, handshake: Handshake) -> TunnelClaims:
@@ -130,7 +132,9 @@ class Tunnels:
         try:
             claims = await self._verify(token.strip())
         except TunnelTokenInvalid as error:
-            raise ProblemError(401, "unauthorized", detail=f"The tunnel token is refused: {error}.") from None
+            raise ProblemError(
+                401, "unauthorized", detail=f"The tunnel token is refused: {error.reason}."
+            ) from None
         if self._drain.begun or len(self._switch.tunnels) >= self._settings.capacity:
             raise ProblemError(
                 503, "no-relay", detail="This relay takes no more tunnels now.", retry_after=_RETRY_FULL
@@ -161,31 +165,32 @@ class Tunnels:
             project=claims.project,
             user_id=claims.user_id,
             token_id=claims.token_id,
-            instance=hello.instance or tunnel_id,
+            instance=_printable(hello.instance) or tunnel_id,
             holder=_printable(hello.holder) or "an unnamed client",
-            expires_at=claims.expires_at,
+            renew_at=claims.expires_at - min(RENEW_BEFORE, (claims.expires_at - claims.issued_at) / 2),
             watch=hello.mode == "watch",
         )
         log = _log.bind(project=claims.project, tunnel=tunnel_id, peer=peer.host)
         try:
-            with trio.fail_after(self._settings.handshake_timeout):
-                try:
+            try:
+                with trio.fail_after(self._settings.handshake_timeout):
                     await self._introduce(tunnel, hello)
-                except _Refused as refusal:
-                    log.info("tunnel refused", reason=refusal.code.name.lower())
-                    await link.send_now(encode_goaway(refusal.code, str(refusal), refusal.retry_after))
-                    return
+            except _Refused as refusal:
+                log.info("tunnel refused", reason=refusal.code.name.lower())
+                link.finish(str(refusal), encode_goaway(refusal.code, str(refusal), refusal.retry_after))
+                await link.run(_ignore)  # closes it properly: the client may have more on its way
+                return
             log.info("tunnel opened", holder=tunnel.holder, mode=hello.mode, agent=_printable(hello.agent))
             place.leave()
             self._heartbeat.add(link)
-            link.expire_after(tunnel.expires_at - time.time(), "the tunnel's token expired")
+            link.expire_after(claims.expires_at - time.time(), "the tunnel's token expired")
             await link.run(self._switch.receiver_for_tunnel(tunnel))
         finally:
             reason = link.close_reason or "it was never opened"
             self._switch.remove(tunnel, reason)
             log.info("tunnel closed", reason=reason)
-            if tunnel.generation and not self._drain.begun:
-                self._releases.put(tunnel.project_id, tunnel.generation)
+            if tunnel.claimed and not self._drain.begun:
+                self._releases.put(tunnel.project_id, tunnel.generation, tunnel.id)
 
     async def _introduce(self, tunnel: Tunnel, hello: Hello) -> None:
         """Claim the project and answer the introduction, or raise `_Refused`."""
@@ -197,6 +202,8 @@ class Tunnels:
             )
         if tunnel.watch and not self._switch.has_room_to_watch(tunnel.project_id):
             raise _Refused(GoAwayCode.FULL, f"{tunnel.project} has as many onlookers as it may", _RETRY_FULL)
+        if self._drain.begun:  # since the handshake: those that are told to leave have been told
+            raise _Refused(GoAwayCode.DRAIN, f"the relay is going away: {self._drain.reason}")
         # Found by its id before its route is published: a conductor may open an exchange at once. What it
         # sends waits in the link until the HELLO below is out.
         self._switch.add(tunnel)
@@ -213,6 +220,7 @@ class Tunnels:
         await tunnel.link.send_now(encode_hello(answer))
 
     async def _claim(self, tunnel: Tunnel, *, takeover: bool) -> None:
+        tunnel.claimed = True
         try:
             route = await self._directory.claim(
                 project_id=tunnel.project_id,
@@ -224,6 +232,7 @@ class Tunnels:
                 takeover=takeover,
             )
         except RouteHeld as held:
+            tunnel.claimed = False
             raise _Refused(
                 GoAwayCode.HELD, f"{tunnel.project} is held by {_printable(held.route.holder)}"
             ) from None
@@ -235,6 +244,10 @@ class Tunnels:
         self._switch.hold(tunnel, route.generation)
         if older is not None:  # the bus tells of the route too late to find it
             replace_tunnel(self._switch, older, route)
+
+
+def _ignore(_: list[Frame]) -> None:
+    """Receive nothing from a client that has been refused."""
 
 
 def _printable(text: str) -> str:

@@ -161,6 +161,7 @@ class FarEnd:
                 if self.reject is not None:
                     await handshake.reject(*self.reject)
                     return
+                headers = handshake.headers  # accepting forgets them
                 link = Link(await handshake.accept(), name="far")
                 hello = await link.receive_hello()
                 if self.refuse is not None:
@@ -171,14 +172,14 @@ class FarEnd:
                     version=PROTOCOL_VERSION, agent="test", peer="relay", tunnel_id="tun_1", heartbeat=20.0
                 )
                 await link.send_now(encode_hello(ours))
-                accepted = Accepted(link, hello, handshake.headers)
+                accepted = Accepted(link, hello, headers)
                 async with self._changed:
                     self.tunnels.append(accepted)
                     self._changed.notify_all()
                 await accepted.opener.run()
                 accepted.closed.set()
-        except LinkClosed:
-            return
+        except* LinkClosed:
+            pass
 
 
 @asynccontextmanager

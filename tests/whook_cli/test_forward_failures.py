@@ -41,7 +41,7 @@ async def test_a_local_server_that_is_down() -> None:
         "status": 502,
         "detail": "The webhook went through the tunnel, but its client cannot reach "
         f"{closed.url}: connection refused.",
-        "event": "evt_1",
+        "event_id": "evt_1",
     }
     assert (head.status, head.body) == (502, b"")
     assert client.records[0].error == f"cannot reach {closed.url}: connection refused"

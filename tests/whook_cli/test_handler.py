@@ -32,7 +32,7 @@ async def test_the_default_answer() -> None:
     async with answering(Responder()) as (opener, shown):
         answered = await read(opener.open(ROUTE, request(event_id="evt_9"), body=b"abc", end=True))
     assert answered.status == 200
-    assert json.loads(answered.body) == {"event": "evt_9"}
+    assert json.loads(answered.body) == {"event_id": "evt_9"}
     record = shown[0]
     assert isinstance(record, RequestRecord)
     assert (record.status, record.request_bytes, record.response_bytes) == (200, 3, len(answered.body))

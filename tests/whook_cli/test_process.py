@@ -93,7 +93,7 @@ async def test_requests_and_one_signal(server: Server) -> None:
     async with server.connected("--json") as (process, tunnel):
         await in_thread(partial(process.wait_event, "ready"))
         answered = await read(tunnel.open(request(event_id="evt_7"), b"{}"))
-        assert json.loads(answered.body) == {"event": "evt_7"}
+        assert json.loads(answered.body) == {"event_id": "evt_7"}
         seen = await in_thread(partial(process.wait_event, "request", event_id="evt_7"))
         assert (seen["status"], seen["request_bytes"], seen["target"]) == (200, 2, "/hook")
         process.terminate()

@@ -13,7 +13,7 @@ def test_the_default_answer_names_the_event() -> None:
     answer = make_responder(200, None).answer("evt_1", b"POST")
     assert answer.status == 200
     assert answer.reason == b"OK"
-    assert json.loads(answer.body) == {"event": "evt_1"}
+    assert json.loads(answer.body) == {"event_id": "evt_1"}
     assert answer.headers == [
         (b"Content-Type", b"application/json"),
         (b"Content-Length", b"%d" % len(answer.body)),
@@ -85,5 +85,5 @@ def test_problem_documents() -> None:
         "title": "Local server unreachable",
         "status": 502,
         "detail": 'said "no"',
-        "event": "evt_1",
+        "event_id": "evt_1",
     }

@@ -103,7 +103,7 @@ async def test_a_defect_is_a_problem_that_says_nothing(monkeypatch: pytest.Monke
 
         monkeypatch.setattr(rig.auth, "authenticate", broken)
         response = await ask(rig)
-        assert_problem(response, 500, "internal")
+        assert_problem(response, 500, "internal-error")
         assert "secret" not in response.text
 
 

@@ -87,10 +87,71 @@ async def test_look_ups_are_few_at_a_time_and_many_askers_of_one_name_share_one(
             nursery.start_soon(found.find, f"name{number % 10}")
         await trio.testing.wait_all_tasks_blocked()
         assert store.running == projects.MAX_LOOKUPS
-        with pytest.raises(LookupsBusyError):
-            await found.find("one-too-many")
+        for name in ("one-too-many", "name1"):
+            with pytest.raises(LookupsBusyError):
+                await found.find(name)
         store.go_on.set()
-    assert len(store.asked) <= 10 + projects.MAX_LOOKUPS
+    assert sorted(store.asked) == sorted(f"name{number}" for number in range(10))
+
+
+async def test_those_who_share_a_look_up_share_its_failure() -> None:
+    store = SlowProjects()
+    found = cache(store)
+    failed = 0
+
+    async def ask() -> None:
+        nonlocal failed
+        with pytest.raises(Unavailable):
+            await found.find("a")
+        failed += 1
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(5):
+            nursery.start_soon(ask)
+        await trio.testing.wait_all_tasks_blocked()
+        store.broken = True
+        store.go_on.set()
+    assert (failed, store.asked) == (5, ["a"])
+
+
+async def test_one_who_gives_up_leaves_the_question_to_the_others() -> None:
+    store = SlowProjects()
+    await store.create("a")
+    found = cache(store)
+    answers: list[Project | None] = []
+
+    async def ask() -> None:
+        answers.append(await found.find("a"))
+
+    async with trio.open_nursery() as nursery:
+        with trio.CancelScope() as first:
+            async with trio.open_nursery() as one:
+                one.start_soon(ask)
+                await trio.testing.wait_all_tasks_blocked()
+                nursery.start_soon(ask)
+                await trio.testing.wait_all_tasks_blocked()
+                first.cancel()
+        store.go_on.set()
+    assert answers == [store.stored["a"]]
+
+
+async def test_a_project_made_while_the_store_is_asked_is_not_taken_for_unknown() -> None:
+    store = SlowProjects()
+    found = cache(store)
+    answers: list[Project | None] = []
+
+    async def ask() -> None:
+        answers.append(await found.find("a"))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ask)
+        await trio.testing.wait_all_tasks_blocked()
+        other = DictProjects()
+        made = await other.create("a")
+        found.remember(made)
+        store.go_on.set()
+    assert answers == [made]
+    assert found.peek("a") == made
 
 
 async def test_a_project_made_elsewhere_is_learnt_from_the_bus() -> None:

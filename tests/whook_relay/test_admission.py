@@ -1,95 +1,210 @@
-"""Admission: so many a second, so many at once, and refusals that spread the others."""
+"""Who gets a tunnel or a trunk, and what those are told who do not."""
 
 from __future__ import annotations
 
-import heapq
+import json
 
 import pytest
+import trio
 
-from whook_relay.admission import Admission, Place
+from tests.support.deadlines import DEADLINE
+from tests.support.links import read, until
+from tests.support.relay import Relay, hello, open_relay, opened, token
+from whook.chassis.tunnel_token import SigningKey
+from whook.link import HandshakeRefused, LinkClosed, TrunkRefused
+from whook.link.websocket import connect_websocket
+from whook.wire import PROTOCOL_VERSION, GoAwayCode, Hello, encode_frame, encode_hello
 
-
-class Clock:
-    """The time, as the tests move it."""
-
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
+PROBLEM = "application/problem+json"
 
 
-def enter(admission: Admission, times: int) -> tuple[list[Place], list[float]]:
-    places: list[Place] = []
-    waits: list[float] = []
-    for _ in range(times):
-        entered = admission.enter()
-        if isinstance(entered, Place):
-            places.append(entered)
-        else:
-            waits.append(entered)
-    return places, waits
+async def refused(relay: Relay, authorization: str | None, path: str = "") -> HandshakeRefused:
+    """Dial, which must be answered with an HTTP error."""
+    headers = [] if authorization is None else [(b"Authorization", authorization.encode())]
+    url = relay.ports.tunnel_url.replace("/v1/tunnel", path) if path else relay.ports.tunnel_url
+    with pytest.raises(HandshakeRefused) as error:
+        async with connect_websocket(url, headers=headers, timeout=DEADLINE):
+            pytest.fail("it was accepted")
+    return error.value
 
 
-def test_a_seconds_worth_may_come_together(clock: Clock) -> None:
-    admission = Admission(10, 1000, clock)
-    assert len(enter(admission, 30)[0]) == 10
-    clock.now += 0.5
-    assert len(enter(admission, 30)[0]) == 5
-    clock.now += 3600
-    assert len(enter(admission, 30)[0]) == 10
+@pytest.mark.parametrize(
+    ("authorization", "detail"),
+    [
+        (None, "A tunnel token is missing."),
+        ("", "A tunnel token is missing."),
+        ("Basic dTpw", "A tunnel token is missing."),
+        ("Bearer", "A tunnel token is missing."),
+        ("Bearer junk", "The tunnel token is refused: malformed."),
+        ("Bearer " + "a.b." * 5000, None),
+        ("Bearer " + token(lifetime=-60), "The tunnel token is refused: expired."),
+        ("Bearer " + token(relay_id="relay-2"), "The tunnel token is refused: wrong-relay."),
+        ("Bearer " + token(key=SigningKey.generate()), "The tunnel token is refused: unknown-key."),
+    ],
+)
+async def test_tokens_that_open_nothing(authorization: str | None, detail: str | None) -> None:
+    async with open_relay() as relay:
+        if detail is None:  # longer than a handshake may be
+            with pytest.raises((HandshakeRefused, LinkClosed)):
+                await refused_or_closed(relay, authorization or "")
+            return
+        answer = await refused(relay, authorization)
+        assert (answer.status, answer.headers["content-type"]) == (401, PROBLEM)
+        assert json.loads(answer.body) == {
+            "type": "urn:whook:problem:unauthorized",
+            "title": json.loads(answer.body)["title"],
+            "status": 401,
+            "detail": detail,
+        }
+        assert relay.tables == {}
 
 
-def test_so_many_at_once(clock: Clock) -> None:
-    admission = Admission(1000, 3, clock)
-    places, waits = enter(admission, 5)
-    assert (len(places), len(waits), admission.under_way, admission.refused) == (3, 2, 3, 2)
-    for place in places:
-        place.leave()
-        place.leave()
-    assert admission.under_way == 0
-    assert len(enter(admission, 5)[0]) == 3
+async def refused_or_closed(relay: Relay, authorization: str) -> None:
+    headers = [(b"Authorization", authorization.encode())]
+    async with connect_websocket(relay.ports.tunnel_url, headers=headers, timeout=DEADLINE):
+        pytest.fail("it was accepted")
 
 
-def test_the_refused_come_back_at_the_rate_at_which_they_can_be_admitted(clock: Clock) -> None:
-    admission = Admission(100, 10_000, clock)
-    enter(admission, 100)
-    waits = enter(admission, 1000)[1]
-    assert len(waits) == 1000
-    assert waits == sorted(waits)
-    assert waits[0] == pytest.approx(1.01)
-    assert waits[-1] == pytest.approx(11.0)
-    per_second = [sum(second <= wait < second + 1 for wait in waits) for second in range(1, 11)]
-    assert max(per_second) <= 101
+async def test_the_scheme_is_written_as_the_client_likes() -> None:
+    async with open_relay() as relay:
+        headers = [(b"authorization", b"bEARER " + token().encode())]
+        async with connect_websocket(relay.ports.tunnel_url, headers=headers, timeout=DEADLINE):
+            pass
 
 
-def test_nobody_is_sent_away_for_ever(clock: Clock) -> None:
-    admission = Admission(1, 10_000, clock)
-    assert max(enter(admission, 1000)[1]) == pytest.approx(60.0)
+@pytest.mark.parametrize("path", ["/", "/v1/tunnels", "/v1/tunnel/x", "/V1/tunnel"])
+async def test_another_path(path: str) -> None:
+    async with open_relay() as relay:
+        answer = await refused(relay, f"Bearer {token()}", path)
+        assert (answer.status, json.loads(answer.body)["type"]) == (404, "urn:whook:problem:not-found")
 
 
-def test_a_storm_is_over_when_it_is_over(clock: Clock) -> None:
-    admission = Admission(10, 10_000, clock)
-    enter(admission, 100)
-    clock.now += 100
-    assert enter(admission, 11)[1] == [pytest.approx(1.1)]
+async def test_a_query_is_no_other_path() -> None:
+    async with open_relay() as relay:
+        headers = [(b"Authorization", b"Bearer " + token().encode())]
+        async with connect_websocket(f"{relay.ports.tunnel_url}?a=b", headers=headers, timeout=DEADLINE):
+            pass
 
 
-def test_everyone_gets_in(clock: Clock) -> None:
-    admission = Admission(100, 10_000, clock)
-    due = [clock.now] * 2000
-    admitted = 0
-    while due:
-        clock.now = max(clock.now, heapq.heappop(due))
-        entered = admission.enter()
-        if isinstance(entered, Place):
-            admitted += 1
-            entered.leave()
-        else:
-            heapq.heappush(due, clock.now + entered)
-    assert admitted == 2000
-    assert clock.now - 1000.0 < 40
+@pytest.mark.parametrize("offer", [b"", b"Sec-WebSocket-Protocol: chat, whook.v2\r\n"])
+async def test_without_the_subprotocol(offer: bytes) -> None:
+    """Read raw: every byte of a refusal counts for clients that are none of ours."""
+    async with open_relay() as relay, await connection(relay.ports.tunnel_url) as stream:
+        await stream.send_all(
+            b"GET /v1/tunnel HTTP/1.1\r\nHost: relay\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n" + offer + b"\r\n"
+        )
+        answer = b""
+        with trio.fail_after(DEADLINE):
+            async for data in stream:
+                answer += data
+        head, _, body = answer.partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 400 ")
+        assert head.lower().count(b"content-length: %d" % len(body)) == 1
+        assert json.loads(body)["type"] == "urn:whook:problem:version"
+
+
+async def connection(url: str) -> trio.SocketStream:
+    host, _, port = url.split("//")[1].split("/")[0].rpartition(":")
+    return await trio.open_tcp_stream(host, int(port))
+
+
+async def test_a_relay_that_is_full() -> None:
+    async with open_relay(capacity=1) as relay, relay.client():
+        answer = await refused(relay, f"Bearer {token(project='blog')}")
+        assert (answer.status, answer.headers["retry-after"]) == (503, "5")
+        assert json.loads(answer.body)["type"] == "urn:whook:problem:no-relay"
+
+
+async def test_a_client_of_another_version() -> None:
+    async with open_relay() as relay:
+        goaway = await relay.refusal(hello(version=PROTOCOL_VERSION + 1))
+        assert goaway.code == GoAwayCode.VERSION
+        assert "protocol version 1, the client 2" in goaway.message
+        await until(lambda: not relay.tables)
+        assert await relay.holder() == ""
+
+
+async def test_a_client_that_never_introduces_itself() -> None:
+    async with open_relay(handshake_timeout=0.05) as relay, relay.dial() as link:
+        with pytest.raises(LinkClosed), trio.fail_after(DEADLINE):
+            await link.receive_hello()
+        assert relay.tables == {}
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        encode_frame(4, 0, 1, b"data"),
+        encode_frame(8, 0, 0, b"\x91\x01"),
+        encode_frame(1, 0, 0, b"\xa1\xff"),
+        encode_frame(1, 0, 7, b"\x80"),
+        b"\xff" * 20,
+    ],
+)
+async def test_introductions_that_are_none(first: bytes) -> None:
+    async with open_relay() as relay, relay.dial() as link:
+        await link.send_now(first)
+        with pytest.raises(LinkClosed), trio.fail_after(DEADLINE):
+            await link.receive_hello()
+        assert relay.tables == {}
+
+
+async def test_instances_are_bounded() -> None:
+    async with open_relay() as relay, relay.client(introduction=hello("i" * 100_000)) as client:
+        assert relay.switch.tunnels[client.hello.tunnel_id].instance == "i" * 100
+    async with open_relay() as relay, relay.client(introduction=hello("")) as client:
+        assert relay.switch.tunnels[client.hello.tunnel_id].instance == client.hello.tunnel_id
+
+
+async def test_strangers_on_the_tunnel_port() -> None:
+    """They are let go at once and cost nothing; a tunnel opens beside them."""
+    async with open_relay() as relay:
+        for data in (b"", b"\x16\x03\x01\x02\x00", b"GET / HTTP/1.1\r\n\r\n", b"\xff" * 50_000):
+            async with await connection(relay.ports.tunnel_url) as stream:
+                with trio.fail_after(DEADLINE):
+                    try:
+                        await stream.send_all(data)
+                        await stream.send_eof()
+                        while await stream.receive_some():
+                            pass
+                    except trio.BrokenResourceError:
+                        continue
+        async with relay.client() as client, relay.conductor() as conductor:
+            assert (await read(opened(conductor, client)))[0] == [200]
+
+
+# -- trunks -------------------------------------------------------------------------------------------------
+
+
+async def test_a_conductor_with_another_key() -> None:
+    async with open_relay() as relay:
+        with pytest.raises(TrunkRefused):
+            async with relay.conductor("another key"):
+                pytest.fail("it was taken")
+        await until(lambda: not relay.tables)
+
+
+async def test_strangers_on_the_trunk_port() -> None:
+    hello_without_key = encode_hello(
+        Hello(version=1, agent="x", peer="conductor", instance="x", nonce=bytes(32))
+    )
+    async with open_relay(handshake_timeout=0.05) as relay:
+        for data in (b"", b"GET / HTTP/1.1\r\n\r\n", b"\xff" * 100, hello_without_key, hello_without_key * 2):
+            async with await connection(relay.ports.trunk_url) as stream:
+                with trio.fail_after(DEADLINE):
+                    try:
+                        await stream.send_all(data)
+                        while await stream.receive_some():
+                            pass
+                    except trio.BrokenResourceError:
+                        continue
+        assert relay.tables == {}
+        async with relay.client() as client, relay.conductor() as conductor:
+            assert (await read(opened(conductor, client)))[0] == [200]
+
+
+async def test_there_is_no_relay_without_a_cluster_key() -> None:
+    with pytest.RaisesGroup(pytest.RaisesExc(ValueError, match="cluster_key"), flatten_subgroups=True):
+        async with open_relay(cluster_key=""):
+            pytest.fail("it started")

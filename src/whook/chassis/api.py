@@ -113,4 +113,6 @@ async def _on_http_error(_: Request, error: Exception) -> Response:
 
 
 async def _on_defect(_: Request, __: Exception) -> Response:
-    return _respond(ProblemError(500, "internal", "Internal error", "This is a defect; the log says more."))
+    return _respond(
+        ProblemError(500, "internal-error", "Internal error", "This is a defect; the log says more.")
+    )

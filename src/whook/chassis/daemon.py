@@ -75,6 +75,7 @@ async def run_daemon(
     body: Body,
     *,
     settings: DaemonSettings,
+    admin_option: str = "WHOOK_DAEMON_ADMIN",
     task_status: trio.TaskStatus[Daemon] = trio.TASK_STATUS_IGNORED,
 ) -> int:
     """Run ``body(daemon)`` with all that surrounds it, and return the exit status once it has ended.
@@ -85,15 +86,15 @@ async def run_daemon(
 
     Returns what the body returns (None counts as 0), or 128 and the signal's number if the second signal
     ended it. What the body raises is raised as it is; a failing service brings the body down and surfaces
-    as an exception group. Raises ListenError if the admin address cannot be used. Must run in the main
-    thread.
+    as an exception group. Raises ListenError if the admin address cannot be used, which names
+    ``admin_option`` as the mend. Must run in the main thread.
     """
     drain = Drain(settings.drain_seconds)
     daemon = Daemon(name, drain)
     scope = trio.CancelScope()
     stop = _Stop(scope, drain)
     listeners = (
-        await open_listeners(settings.admin, what="the admin endpoints", option="WHOOK_DAEMON_ADMIN")
+        await open_listeners(settings.admin, what="the admin endpoints", option=admin_option)
         if settings.admin
         else []
     )

@@ -66,10 +66,16 @@ class Settings(BaseSettings):
     section: ClassVar[str] = ""
 
     @classmethod
-    def load(cls, flags: Mapping[str, Any] | None = None, config_file: Path | None = None) -> Self:
+    def load(
+        cls,
+        flags: Mapping[str, Any] | None = None,
+        config_file: Path | None = None,
+        options: Mapping[str, str] | None = None,
+    ) -> Self:
         """Return the settings from ``flags``, the environment, credentials, ``config_file`` or the defaults.
 
-        A flag whose value is None was not given. The tables of other sections in the file are ignored. Raises
+        A flag whose value is None was not given. ``options`` has the command line's names of those flags that
+        are called differently there. The tables of other sections in the file are ignored. Raises
         SettingsError for unknown names, values that do not fit, and files that cannot be read.
         """
         faults: list[str] = []
@@ -80,7 +86,7 @@ class Settings(BaseSettings):
             (cls._table(config_file, faults), partial(cls._key, config_file)),
             (cls._credentials(), cls._credential),
             (cls._environment(faults), cls._variable),
-            (given, cls._flag),
+            (given, partial(cls._flag, options or {})),
         ]
         for values, origin in sources:
             cls._read_secret_files(values, origin, faults)
@@ -118,8 +124,8 @@ class Settings(BaseSettings):
         return cls._prefix() + name.upper()
 
     @classmethod
-    def _flag(cls, name: str) -> str:
-        return "--" + name.replace("_", "-")
+    def _flag(cls, options: Mapping[str, str], name: str) -> str:
+        return options.get(name) or "--" + name.replace("_", "-")
 
     @classmethod
     def _key(cls, config_file: Path | None, name: str) -> str:
@@ -225,7 +231,8 @@ class Settings(BaseSettings):
             if entry["type"] == "missing" and not path:
                 faults.append(f"{place} is not set")
             else:
-                faults.append(f"{place}{f' ({path})' if path else ''}: {entry['msg']}")
+                fault = entry["msg"].removeprefix("Value error, ")
+                faults.append(f"{place}{f' ({path})' if path else ''}: {fault}")
         return faults
 
 

@@ -6,6 +6,7 @@ from typing import Final
 import trio
 
 from whook.link.core import Link
+from whook.link.errors import ExchangeReset
 from whook.link.exchange import Exchange, ExchangeTable
 from whook.wire import GoAway, GoAwayCode, Opened, ResetCode, Role, encode_goaway, encode_reset
 
@@ -20,7 +21,8 @@ class Answerer(ExchangeTable):
     """Answers exchanges on a link that has been introduced.
 
     `handler(exchange)` runs in a task of its own, cancelled when the peer gives the exchange up or the link
-    dies; what it leaves unfinished is reset. What it raises is a defect and ends `run()`.
+    dies; what it leaves unfinished is reset. It may let `ExchangeReset` pass; whatever else it raises is a
+    defect and ends `run()`.
     """
 
     def __init__(
@@ -100,6 +102,8 @@ class Answerer(ExchangeTable):
         try:
             with self._scopes[exchange.id], exchange:
                 await self._handler(exchange)
+        except* ExchangeReset:
+            pass  # nobody waits for its answer any more
         finally:
             del self._scopes[exchange.id]
             if not self._scopes and self._idle is not None:

@@ -39,6 +39,8 @@ _BATCH: Final = 262_144
 HIGH_WATER: Final = 1_048_576
 #: Seconds that a dying link may spend on telling the peer why.
 _LAST_WORDS: Final = 2.0
+#: Seconds that a finishing link may take to send what is pending: a peer that does not read must not keep it.
+_FINISH: Final = 10.0
 
 
 class Link:
@@ -151,12 +153,16 @@ class Link:
         self._expiry_reason = reason
 
     def finish(self, reason: str, last: bytes = b"") -> None:
-        """End the link once `last` and all that is pending has been sent; until then frames are received."""
+        """End the link once `last` and all that is pending has been sent, or ten seconds later.
+
+        Until then frames are received.
+        """
         if last:
             self.send(last)
         if not self._closing:
             self._closing = True
-            self._finish_reason = reason
+            self._finish_reason = self._expiry_reason = reason
+            self._scope.deadline = min(self._scope.deadline, trio.current_time() + _FINISH)
             self._wakeup.wake()
 
     # -- running --------------------------------------------------------------------------------------
@@ -167,12 +173,14 @@ class Link:
         `receiver` gets the frames of each message in order, PING apart; it must not block. What it raises, a
         `ProtocolError` apart, is a defect and leaves as an exception group.
         """
+        last_words = 0.0  # ended from outside, nobody has time for a closing handshake
         try:
             with self._scope:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._write, name=f"{self.name} writer")
                     await self._read(receiver)
                     nursery.cancel_scope.cancel()
+            last_words = _LAST_WORDS
         finally:
             self._closing = True
             if not self.close_reason:
@@ -180,7 +188,7 @@ class Link:
             self._out.clear()
             if self._drained is not None:
                 self._drained.set()
-            with trio.move_on_after(_LAST_WORDS, shield=True):
+            with trio.move_on_after(last_words, shield=True):
                 await self._transport.aclose()
         return self.close_reason
 

@@ -56,7 +56,6 @@ class Exchange:
         "_stream",
         "_table",
         "failure",
-        "on_reset",
         "request",
         "request_ended",
     )
@@ -158,6 +157,8 @@ class Exchange:
             last = at + take == size
             table.link.send(table.endpoint.send_data(stream, data[at : at + take], end=end and last))
             at += take
+        if end and not size:
+            self.send_end()
 
     def send_end(self, trailers: Headers | None = None) -> None:
         """End this direction, with trailers or without. Raises `ExchangeReset`, `StreamClosed`."""

@@ -16,7 +16,7 @@ from whook.wire import PING_FRAME
 #: Sweeps per interval. With eight, an interval of 20 s gives up a silent peer between 25 and 27.5 s.
 _TICKS: Final = 8
 _PROBE_AT: Final = 7  #: silent ticks after which a probe is sent
-_DEAD_AT: Final = 11  #: silent ticks after which the link is given up
+_DEAD_AT: Final = 10  #: silent ticks after which the link is given up
 #: Silent ticks a link is left with after the machine slept: two more sweeps to answer the probe.
 _AFTER_SLEEP: Final = _DEAD_AT - 2
 

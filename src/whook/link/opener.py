@@ -6,7 +6,7 @@ from typing import Final
 from whook.link.core import Link
 from whook.link.errors import LinkClosed, TooManyExchanges
 from whook.link.exchange import Exchange, ExchangeTable
-from whook.wire import GoAway, Request, ResetCode, Role
+from whook.wire import GoAway, Request, ResetCode, Role, StreamsExhausted
 
 #: Exchanges on one trunk at once; each may hold `INITIAL_CREDIT` bytes either way, so this bounds memory.
 MAX_EXCHANGES: Final = 16_384
@@ -46,7 +46,11 @@ class Opener(ExchangeTable):
         endpoint = self.endpoint
         if len(endpoint.streams) >= self._max:
             raise TooManyExchanges(f"{self._max} exchanges are running on {link.name}")
-        stream, frame = endpoint.open(route, request, end=end and not body)
+        try:
+            stream, frame = endpoint.open(route, request, end=end and not body)
+        except StreamsExhausted as error:  # a new trunk starts counting anew
+            link.finish(str(error))
+            raise LinkClosed(str(error)) from None
         if body:
             frame += endpoint.send_data(stream, body, end=end)
         exchange = Exchange(self, stream, request, request_ended=end)

@@ -26,7 +26,7 @@ class Transport(Protocol):
         ...
 
     async def aclose(self) -> None:
-        """Close; never waits for the peer longer than a bounded time."""
+        """Close; never waits for the peer longer than a bounded time, and closes even when cancelled."""
         ...
 
 

@@ -5,13 +5,14 @@ than carry binary messages; text messages end the link.
 """
 
 import ssl
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Final, cast
 from urllib.parse import urlsplit
 
 import trio
 import trio_websocket
+from wsproto.utilities import ProtocolError as _WebSocketError  # what trio-websocket stands on
 
 from whook.link.errors import HandshakeRefused, LinkClosed
 from whook.wire import SUBPROTOCOL
@@ -24,7 +25,8 @@ _RECEIVE_BUFFER: Final = 65_536
 _CLOSE_TIMEOUT: Final = 2.0
 #: Bytes of a refusal's body that are kept.
 _REFUSAL_BODY: Final = 8_192
-
+#: What trio-websocket raises when it sends on a connection that broke, or was broken by its peer's bytes.
+_BROKEN: Final = (trio_websocket.ConnectionClosed, _WebSocketError)
 
 #: RFC 6455, section 7.4.1: closed on purpose; closed without a close frame.
 _NORMAL_CLOSURE: Final = 1000
@@ -57,21 +59,24 @@ class WebSocketTransport:
         """Send one binary message. Raises `LinkClosed`."""
         try:
             await self._connection.send_message(data)
-        except trio_websocket.ConnectionClosed as error:
+        except _BROKEN as error:
             raise LinkClosed(_why(error)) from None
 
     async def aclose(self) -> None:
         """Close with the closing handshake while the peer takes part, after two seconds without."""
         with trio.move_on_after(_CLOSE_TIMEOUT):
-            await self._connection.aclose()
+            try:
+                await self._connection.aclose()
+            except _BROKEN:
+                return  # whoever opened the connection closes its stream
 
 
 def _decoded(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in headers}
 
 
-def _why(error: trio_websocket.ConnectionClosed) -> str:
-    reason = error.reason
+def _why(error: Exception) -> str:
+    reason = error.reason if isinstance(error, trio_websocket.ConnectionClosed) else None
     if reason is None or reason.code == _ABNORMAL_CLOSURE:
         return "the connection broke"
     return f"the WebSocket was closed with code {reason.code} {reason.reason or ''}".rstrip()
@@ -98,19 +103,51 @@ class Handshake:
         return SUBPROTOCOL in self._request.proposed_subprotocols
 
     async def accept(self) -> WebSocketTransport:
-        """Finish the handshake. Raises `LinkClosed` when the client is gone."""
+        """Finish the handshake, and forget it. Raises `LinkClosed` when the client is gone."""
+        self.headers = {}  # a token alone is half a kilobyte that every idle tunnel would keep
         try:
             connection = await self._request.accept(subprotocol=SUBPROTOCOL)
-        except trio_websocket.ConnectionClosed as error:
+        except _BROKEN as error:
             raise LinkClosed(_why(error)) from None
         return WebSocketTransport(connection)
 
     async def reject(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
-        """Answer with an HTTP error instead. Raises `LinkClosed` when the client is gone."""
+        """Answer with an HTTP error instead; Content-Length is added. Raises `LinkClosed`."""
         try:
             await self._request.reject(status, extra_headers=headers, body=body)
-        except trio_websocket.ConnectionClosed as error:
+        except _BROKEN as error:
             raise LinkClosed(_why(error)) from None
+
+
+class _Reader:
+    """Runs the task in which trio-websocket reads; given to it in place of a nursery.
+
+    What is raised there ends one connection, not the process, and the end of the task ends the wait for a
+    handshake that will not come any more.
+    """
+
+    __slots__ = ("_nursery", "failure", "handshake", "timed_out")
+
+    def __init__(self, nursery: trio.Nursery, timeout: float) -> None:
+        self._nursery = nursery
+        self.handshake = trio.CancelScope(deadline=trio.current_time() + timeout)
+        self.failure: Exception | None = None
+        self.timed_out = True
+
+    def as_nursery(self) -> trio.Nursery:
+        """Give this to trio-websocket, which calls nothing but `start_soon`."""
+        return cast("trio.Nursery", self)
+
+    def start_soon(self, task: Callable[[], Awaitable[None]]) -> None:
+        self._nursery.start_soon(self._run, task, name="websocket reader")
+
+    async def _run(self, task: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await task()
+        except Exception as error:  # noqa: BLE001 - whatever layers of libraries make of a hostile peer's bytes
+            self.failure = error
+        self.timed_out = False
+        self.handshake.cancel()
 
 
 @asynccontextmanager
@@ -118,21 +155,28 @@ async def open_handshake(stream: trio.abc.Stream, *, timeout: float) -> AsyncGen
     """Receive a WebSocket opening handshake on an accepted stream; the stream is closed on exit.
 
     Raises:
-        LinkClosed: no handshake came within `timeout` seconds.
+        ExceptionGroup: of what the block raises, or of `LinkClosed`: no handshake came within `timeout`
+            seconds, or something else did.
     """
     async with trio.open_nursery() as nursery:
+        reader = _Reader(nursery, timeout)
         request = None
-        with trio.move_on_after(timeout):
-            request = await trio_websocket.wrap_server_stream(
-                nursery, stream, max_message_size=_MAX_MESSAGE, receive_buffer_size=_RECEIVE_BUFFER
-            )
         try:
+            with reader.handshake:
+                request = await trio_websocket.wrap_server_stream(
+                    reader.as_nursery(),
+                    stream,
+                    max_message_size=_MAX_MESSAGE,
+                    receive_buffer_size=_RECEIVE_BUFFER,
+                )
             if request is None:
-                raise LinkClosed("no WebSocket handshake in time")
-            yield Handshake(request)
+                raise LinkClosed("no WebSocket handshake" + (" in time" if reader.timed_out else ""))
+            handshakes = [Handshake(request)]
+            request = None
+            yield handshakes.pop()
         finally:
+            await trio.aclose_forcefully(stream)  # before the cancellation, which would hide what is raised
             nursery.cancel_scope.cancel()
-            await trio.aclose_forcefully(stream)
 
 
 @asynccontextmanager
@@ -148,35 +192,73 @@ async def connect_websocket(
     Raises:
         HandshakeRefused: the server answered with an HTTP error.
         LinkClosed: it could not be reached, or not within `timeout` seconds.
+        ExceptionGroup: of what the block raises.
     """
     host, port, resource, secure = _split(url)
-    opening = True
-    try:
-        async with trio_websocket.open_websocket(
-            host,
-            port,
-            resource,
-            use_ssl=(ssl_context or True) if secure else False,
-            subprotocols=[SUBPROTOCOL],
-            extra_headers=headers,
-            max_message_size=_MAX_MESSAGE,
-            receive_buffer_size=_RECEIVE_BUFFER,
-            connect_timeout=timeout,
-            disconnect_timeout=_CLOSE_TIMEOUT,
-        ) as connection:
-            opening = False
-            yield WebSocketTransport(connection)
-    except trio_websocket.ConnectionRejected as error:
+    failure: HandshakeRefused | LinkClosed | None = None
+    async with trio.open_nursery() as nursery:
+        reader = _Reader(nursery, timeout)
+        stream: trio.SocketStream | trio.SSLStream[trio.SocketStream] | None = None
+        connection = None
+        try:
+            with reader.handshake:
+                try:
+                    stream = await trio.open_tcp_stream(host, port)
+                    if secure:
+                        stream = _secured(stream, host, ssl_context)
+                        await stream.do_handshake()
+                except (OSError, trio.BrokenResourceError) as error:
+                    reader.failure, reader.timed_out = error, False
+                else:
+                    connection = await trio_websocket.wrap_client_stream(
+                        reader.as_nursery(),
+                        stream,
+                        _host_field(host, port, secure=secure),
+                        resource,
+                        subprotocols=[SUBPROTOCOL],
+                        extra_headers=headers,
+                        max_message_size=_MAX_MESSAGE,
+                        receive_buffer_size=_RECEIVE_BUFFER,
+                    )
+            if connection is None:
+                failure = _refusal(url, reader, timeout)
+            else:
+                yield WebSocketTransport(connection)
+                await WebSocketTransport(connection).aclose()
+        finally:
+            if stream is not None:
+                await trio.aclose_forcefully(stream)
+            nursery.cancel_scope.cancel()
+    if failure is not None:
+        raise failure from reader.failure
+
+
+def _secured(
+    stream: trio.SocketStream, host: str, context: ssl.SSLContext | None
+) -> trio.SSLStream[trio.SocketStream]:
+    context = context or ssl.create_default_context()
+    return trio.SSLStream(stream, context, server_hostname=host, https_compatible=True)
+
+
+def _host_field(host: str, port: int, *, secure: bool) -> str:
+    """Return the Host field for the handshake (RFC 9110, section 7.2)."""
+    name = f"[{host}]" if ":" in host else host
+    return name if port == (443 if secure else 80) else f"{name}:{port}"
+
+
+def _refusal(url: str, reader: _Reader, timeout: float) -> HandshakeRefused | LinkClosed:
+    """Say why there is no connection."""
+    error = reader.failure
+    if isinstance(error, trio_websocket.ConnectionRejected):
         body = (error.body or b"")[:_REFUSAL_BODY]
-        raise HandshakeRefused(error.status_code, _decoded(error.headers or ()), body) from None
-    except trio_websocket.ConnectionTimeout:
-        raise LinkClosed(f"no answer from {url} within {timeout:g} s") from None
-    except trio_websocket.DisconnectionTimeout:
-        return  # the peer did not take part in closing; open_websocket has closed the socket
-    except (trio_websocket.HandshakeError, trio_websocket.ConnectionClosed) as error:
-        if not opening:
-            raise
-        raise LinkClosed(f"cannot reach {url}: {error.__cause__ or error}") from error
+        return HandshakeRefused(error.status_code, _decoded(error.headers or ()), body)
+    if reader.timed_out:
+        return LinkClosed(f"no answer from {url} within {timeout:g} s")
+    if isinstance(error, OSError):
+        return LinkClosed(f"cannot reach {url}: {error}")
+    if isinstance(error, trio.BrokenResourceError):
+        return LinkClosed(f"cannot reach {url}: {error.__cause__ or error}")
+    return LinkClosed(f"cannot reach {url}: it closed the connection, or does not speak WebSocket")
 
 
 def _split(url: str) -> tuple[str, int, str, bool]:

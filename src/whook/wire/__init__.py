@@ -4,21 +4,8 @@ Owns every byte format that travels between conductor, relay and CLI. Called by 
 by the relay's switch and by load drivers. Never touches a socket, a clock or a task.
 """
 
-from whook.wire.endpoint import (
-    CreditReceived,
-    DataReceived,
-    Ended,
-    Endpoint,
-    Event,
-    GoAwayReceived,
-    HeadReceived,
-    HelloReceived,
-    Opened,
-    Role,
-    Stream,
-    WasReset,
-)
-from whook.wire.errors import CreditExceeded, ProtocolError, StreamClosed
+from whook.wire.endpoint import Endpoint, Role
+from whook.wire.errors import CreditExceeded, ProtocolError, StreamClosed, StreamsExhausted
 from whook.wire.frames import (
     ACK,
     CREDIT,
@@ -67,6 +54,18 @@ from whook.wire.messages import (
     encode_reset,
     encode_response,
     peek_route,
+)
+from whook.wire.streams import (
+    CreditReceived,
+    DataReceived,
+    Ended,
+    Event,
+    GoAwayReceived,
+    HeadReceived,
+    HelloReceived,
+    Opened,
+    Stream,
+    WasReset,
 )
 
 __all__ = [
@@ -118,6 +117,7 @@ __all__ = [
     "Role",
     "Stream",
     "StreamClosed",
+    "StreamsExhausted",
     "WasReset",
     "decode_goaway",
     "decode_hello",

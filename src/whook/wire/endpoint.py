@@ -15,9 +15,9 @@ the table at once, so that state never spans an await. Called by `whook.link`.
 """
 
 from enum import Enum
-from typing import Any, Final
+from typing import Final
 
-from whook.wire.errors import CreditExceeded, ProtocolError, StreamClosed
+from whook.wire.errors import CreditExceeded, ProtocolError, StreamClosed, StreamsExhausted
 from whook.wire.frames import (
     CREDIT,
     DATA,
@@ -37,9 +37,7 @@ from whook.wire.frames import (
     encode_frame,
 )
 from whook.wire.messages import (
-    GoAway,
     Headers,
-    Hello,
     Request,
     ResetCode,
     Response,
@@ -49,10 +47,23 @@ from whook.wire.messages import (
     decode_reset,
     decode_response,
     decode_trailers,
+    encode_end,
     encode_open,
     encode_reset,
     encode_response,
-    encode_trailers,
+)
+from whook.wire.streams import (
+    CreditReceived,
+    DataReceived,
+    Ended,
+    Event,
+    GoAwayReceived,
+    HeadReceived,
+    HelloReceived,
+    Opened,
+    Phase,
+    Stream,
+    WasReset,
 )
 
 
@@ -61,14 +72,6 @@ class Role(Enum):
 
     OPENER = "opener"
     ANSWERER = "answerer"
-
-
-class Phase(Enum):
-    """Where one direction of a stream stands."""
-
-    HEAD = "head"  #: a head is to come (a response direction; a request's head is its OPEN)
-    BODY = "body"  #: data, or the end
-    DONE = "done"
 
 
 #: What each frame does to the direction it travels in: (phase, frame type) -> phase without END_STREAM.
@@ -84,102 +87,11 @@ _NEXT: Final = {
 _GRANT_AT: Final = INITIAL_CREDIT // 2
 #: A peer may grant at most this much in all, so that a sum of grants cannot grow without limit.
 _MAX_CREDIT: Final = 1 << 30
+#: Heads are not under credit, and any number of informational ones (1xx) may precede the final one. Together
+#: they may be as long as that one, so that a peer cannot fill the memory of one that does not keep up.
+_MAX_INFORMATIONAL: Final = MAX_PAYLOAD
 _SWITCHING_PROTOCOLS: Final = 101
 _FIRST_FINAL_STATUS: Final = 200
-
-
-class Stream:
-    """One stream as its endpoint sees it. `owner` belongs to the caller."""
-
-    __slots__ = ("consumed", "credit", "id", "local", "owner", "remote", "watch", "window")
-
-    def __init__(self, stream_id: int, local: Phase, remote: Phase, *, watch: bool = False) -> None:
-        self.id = stream_id
-        self.local = local
-        self.remote = remote
-        self.watch = watch
-        self.credit = INITIAL_CREDIT  #: bytes this side may still send
-        self.window = INITIAL_CREDIT  #: bytes the peer may still send
-        self.consumed = 0  #: bytes taken by the caller and not yet granted back
-        self.owner: Any = None
-
-
-class Opened:
-    """A request came in. `ended`: no body follows."""
-
-    __slots__ = ("ended", "request", "stream")
-
-    def __init__(self, stream: Stream, request: Request, ended: bool) -> None:
-        self.stream, self.request, self.ended = stream, request, ended
-
-
-class HeadReceived:
-    """A response head, informational (1xx) or final."""
-
-    __slots__ = ("ended", "response", "stream")
-
-    def __init__(self, stream: Stream, response: Response, ended: bool) -> None:
-        self.stream, self.response, self.ended = stream, response, ended
-
-
-class DataReceived:
-    """A piece of a body."""
-
-    __slots__ = ("data", "ended", "stream")
-
-    def __init__(self, stream: Stream, data: bytes, ended: bool) -> None:
-        self.stream, self.data, self.ended = stream, data, ended
-
-
-class Ended:
-    """The peer's direction ended, with trailers."""
-
-    __slots__ = ("stream", "trailers")
-    ended = True
-
-    def __init__(self, stream: Stream, trailers: Headers) -> None:
-        self.stream, self.trailers = stream, trailers
-
-
-class WasReset:
-    """The peer gave the stream up; it is forgotten."""
-
-    __slots__ = ("code", "message", "stream")
-
-    def __init__(self, stream: Stream, code: int, message: str) -> None:
-        self.stream, self.code, self.message = stream, code, message
-
-
-class CreditReceived:
-    """More may be sent on the stream."""
-
-    __slots__ = ("stream",)
-
-    def __init__(self, stream: Stream) -> None:
-        self.stream = stream
-
-
-class HelloReceived:
-    """The peer introduced itself."""
-
-    __slots__ = ("hello",)
-
-    def __init__(self, hello: Hello) -> None:
-        self.hello = hello
-
-
-class GoAwayReceived:
-    """The peer takes no new streams."""
-
-    __slots__ = ("goaway",)
-
-    def __init__(self, goaway: GoAway) -> None:
-        self.goaway = goaway
-
-
-Event = (
-    Opened | HeadReceived | DataReceived | Ended | WasReset | CreditReceived | HelloReceived | GoAwayReceived
-)
 
 
 class Endpoint:
@@ -200,11 +112,14 @@ class Endpoint:
 
         Raises:
             ValueError: the head does not fit a frame (`MAX_PAYLOAD`), or the route 255 bytes.
-            ProtocolError: this is not the opener, or the link has used up its stream ids.
+            StreamsExhausted: the link has used up its stream ids.
+            RuntimeError: this is not the opener.
         """
         stream_id = self._last_id + 1
-        if self._role is not Role.OPENER or stream_id > MAX_STREAM_ID:
-            raise ProtocolError("this link cannot open another stream")
+        if self._role is not Role.OPENER:
+            raise RuntimeError("only the opener opens streams")
+        if stream_id > MAX_STREAM_ID:
+            raise StreamsExhausted("this link has used up its stream ids")
         frame = encode_open(stream_id, END_STREAM if end else 0, route, request)
         self._last_id = stream_id
         stream = Stream(stream_id, Phase.DONE if end else Phase.BODY, Phase.HEAD)
@@ -248,11 +163,17 @@ class Endpoint:
         return HEADER.pack(size, DATA, END_STREAM if end else 0, stream.id) + data
 
     def send_end(self, stream: Stream, trailers: Headers) -> bytes:
-        """End this direction, with trailers or without. Raises `StreamClosed` when it is not in its body."""
+        """End this direction, with trailers or without.
+
+        Raises:
+            StreamClosed: this direction is not in its body.
+            ValueError: the trailers do not fit a frame.
+        """
         if stream.local is not Phase.BODY:
             raise StreamClosed(f"stream {stream.id} is not in its body")
+        frame = encode_end(stream.id, trailers)
         self._end_local(stream)
-        return encode_frame(END, 0, stream.id, encode_trailers(trailers))
+        return frame
 
     def reset(self, stream: Stream, code: int, message: str = "") -> bytes:
         """Give the stream up in both directions; nothing to send (b"") when it is forgotten already."""
@@ -325,6 +246,8 @@ class Endpoint:
         ended = kind == END or bool(flags & END_STREAM)
         event: Event
         if kind == DATA:
+            if not payload and not ended:
+                return None  # says nothing, costs no credit, and must not fill a queue
             stream.window -= len(payload)
             if stream.window < 0 and not stream.watch:
                 raise ProtocolError(f"stream {stream.id} sent {-stream.window} bytes above its credit")
@@ -334,6 +257,9 @@ class Endpoint:
             if _is_informational(response.status):
                 if ended:
                     raise ProtocolError("an informational response cannot end a stream")
+                stream.informational += len(payload)
+                if stream.informational > _MAX_INFORMATIONAL:
+                    raise ProtocolError(f"stream {stream.id} sent too many informational responses")
                 following = Phase.HEAD
             event = HeadReceived(stream, response, ended)
         else:

@@ -11,3 +11,7 @@ class CreditExceeded(Exception):
 
 class StreamClosed(Exception):
     """The stream has ended, was reset, or never was: nothing more can be sent on it."""
+
+
+class StreamsExhausted(Exception):
+    """Every stream id of the link has been used: a new link is needed."""

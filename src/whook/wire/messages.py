@@ -1,8 +1,8 @@
 """Messages: what the payloads of frames mean.
 
-Structured payloads are MessagePack arrays (msgspec); fields are only ever added at the end, so that an
-older peer ignores what it does not know and a newer one finds defaults. The OPEN payload starts with
-the route, in front of the MessagePack, so that the relay can switch a stream without decoding it.
+Structured payloads are MessagePack (msgspec): arrays, to which fields are only ever added at the end, and a
+map for HELLO. An older peer ignores what it does not know and a newer one finds defaults. The OPEN payload
+starts with the route, in front of the MessagePack, so that the relay can switch a stream without decoding it.
 
 Called by the endpoint, the relay (routes, HELLO, GOAWAY) and by whoever builds a request or response.
 """
@@ -14,6 +14,7 @@ import msgspec
 
 from whook.wire.errors import ProtocolError
 from whook.wire.frames import (
+    END,
     GOAWAY,
     HEAD,
     HEADER,
@@ -32,6 +33,10 @@ Peer = Literal["cli", "relay", "conductor"]
 Mode = Literal["exclusive", "takeover", "watch"]
 
 _MAX_ROUTE = 255
+#: Characters of the explanation in a RESET or GOAWAY: it is for people, and must not break the frame's limit.
+_MAX_MESSAGE = 1_000
+#: Seconds that a peer may ask for, as an interval or a pause: a day.
+_MAX_SECONDS = 86_400
 
 
 class ResetCode(IntEnum):
@@ -147,6 +152,10 @@ class GoAway(msgspec.Struct, array_like=True, gc=False):
     retry_after: float = 0.0
 
 
+#: What msgspec raises for bytes that are not the message: a text that is not UTF-8 and arrays nested too deep
+#: in a field to be skipped have exceptions of their own.
+_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
 _encode = msgspec.msgpack.Encoder().encode
 _decode_request = msgspec.msgpack.Decoder(Request).decode
 _decode_response = msgspec.msgpack.Decoder(Response).decode
@@ -191,7 +200,7 @@ def decode_open(payload: bytes) -> Request:
         raise ProtocolError("OPEN without a route")
     try:
         return _decode_request(memoryview(payload)[payload[0] + 1 :])
-    except msgspec.MsgspecError as error:
+    except _UNREADABLE as error:
         raise ProtocolError(f"OPEN does not hold a request: {error}") from error
 
 
@@ -204,16 +213,16 @@ def decode_response(payload: bytes) -> Response:
     """Return the response of a HEAD payload. Raises `ProtocolError` when it is none."""
     try:
         response = _decode_response(payload)
-    except msgspec.MsgspecError as error:
+    except _UNREADABLE as error:
         raise ProtocolError(f"HEAD does not hold a response: {error}") from error
     if not 100 <= response.status <= 999:
         raise ProtocolError(f"HEAD with status {response.status}")
     return response
 
 
-def encode_trailers(trailers: Headers) -> bytes:
-    """Return the payload of END: empty without trailers."""
-    return _encode(trailers) if trailers else b""
+def encode_end(stream: int, trailers: Headers) -> bytes:
+    """Return the END frame, its payload empty without trailers. Raises `ValueError` above `MAX_PAYLOAD`."""
+    return _framed(END, 0, stream, _encode(trailers) if trailers else b"")
 
 
 def decode_trailers(payload: bytes) -> Headers:
@@ -222,7 +231,7 @@ def decode_trailers(payload: bytes) -> Headers:
         return []
     try:
         return _decode_headers(payload)
-    except msgspec.MsgspecError as error:
+    except _UNREADABLE as error:
         raise ProtocolError(f"END does not hold trailers: {error}") from error
 
 
@@ -234,32 +243,38 @@ def encode_hello(hello: Hello) -> bytes:
 def decode_hello(payload: bytes) -> Hello:
     """Return the payload of HELLO. Raises `ProtocolError` when it is none."""
     try:
-        return _decode_hello(payload)
-    except msgspec.MsgspecError as error:
+        hello = _decode_hello(payload)
+    except _UNREADABLE as error:
         raise ProtocolError(f"HELLO cannot be read: {error}") from error
+    if not 0 <= hello.heartbeat <= _MAX_SECONDS:  # also what is not a number
+        raise ProtocolError(f"HELLO asks for a heartbeat of {hello.heartbeat} s")
+    return hello
 
 
 def encode_reset(stream: int, code: int, message: str = "") -> bytes:
     """Return the RESET frame."""
-    return encode_frame(RESET, 0, stream, _encode(Reset(code, message)))
+    return encode_frame(RESET, 0, stream, _encode(Reset(code, message[:_MAX_MESSAGE])))
 
 
 def decode_reset(payload: bytes) -> Reset:
     """Return the payload of RESET. Raises `ProtocolError` when it is none."""
     try:
         return _decode_reset(payload)
-    except msgspec.MsgspecError as error:
+    except _UNREADABLE as error:
         raise ProtocolError(f"RESET cannot be read: {error}") from error
 
 
 def encode_goaway(code: int, message: str = "", retry_after: float = 0.0) -> bytes:
     """Return the GOAWAY frame; `retry_after` in seconds."""
-    return encode_frame(GOAWAY, 0, 0, _encode(GoAway(code, message, retry_after)))
+    return encode_frame(GOAWAY, 0, 0, _encode(GoAway(code, message[:_MAX_MESSAGE], retry_after)))
 
 
 def decode_goaway(payload: bytes) -> GoAway:
     """Return the payload of GOAWAY. Raises `ProtocolError` when it is none."""
     try:
-        return _decode_goaway(payload)
-    except msgspec.MsgspecError as error:
+        goaway = _decode_goaway(payload)
+    except _UNREADABLE as error:
         raise ProtocolError(f"GOAWAY cannot be read: {error}") from error
+    if not 0 <= goaway.retry_after <= _MAX_SECONDS:
+        raise ProtocolError(f"GOAWAY asks to wait for {goaway.retry_after} s")
+    return goaway
