@@ -39,6 +39,8 @@ from whook_relay.tunnels import PATH, Tunnels
 _LEAVE_SPREAD: Final = 0.3
 #: Seconds given to the directory to take the withdrawal; the lease ends by itself otherwise.
 _WITHDRAW_TIMEOUT: Final = 2.0
+#: Seconds of the drain kept for the withdrawal.
+_WITHDRAW_RESERVE: Final = 1.0
 #: Connections beyond the capacity, for handshakes that will be answered with 503.
 _SPARE_CONNECTIONS: Final = 1_000
 
@@ -134,11 +136,11 @@ async def run_relay(
                 task_status.started(RelayPorts(relay.tunnel_url, relay.trunk_url))
                 _log.info("relay ready", tunnels=relay.tunnel_url, trunks=relay.trunk_url)
                 await drain.wait()
-                handlers.cancel_scope.deadline = drain.deadline
+                # Ended by force or not, the relay withdraws: it may be back before its lease is over.
+                handlers.cancel_scope.deadline = drain.deadline - min(_WITHDRAW_RESERVE, drain.grace / 10)
                 await _let_go(directory, switch, relay, drain)
                 trunk_drain.begin(drain.reason)
-                for trunk in list(switch.trunks):
-                    trunk.link.finish("the relay has drained")
+                trunks.close()
             await _withdraw(directory, relay)
             infrastructure.cancel_scope.cancel(reason="the relay has drained")
 

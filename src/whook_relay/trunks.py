@@ -33,10 +33,19 @@ class Trunks:
         self._switch = switch
         self._heartbeat = heartbeat
         self._agent = agent
+        self._closed = False
         self._key = settings.cluster_key.get_secret_value().encode()
+
+    def close(self) -> None:
+        """Let the trunks go once they have sent what they have, and take no others."""
+        self._closed = True
+        for trunk in list(self._switch.trunks):
+            trunk.link.finish("the relay has drained")
 
     async def handle(self, stream: trio.SocketStream, peer: Peer) -> None:
         """Serve one trunk from its introduction to its end."""
+        if self._closed:
+            return  # a conductor that reconnects at once must not keep the relay
         link = Link(StreamTransport(stream), name=f"trunk {peer.host}:{peer.port}")
         log = _log.bind(peer=f"{peer.host}:{peer.port}")
         try:
@@ -53,6 +62,8 @@ class Trunks:
             return
         except (LinkClosed, LinkRefused, ProtocolError, trio.TooSlowError) as error:
             log.warning("trunk not introduced", reason=str(error) or "no introduction in time")
+            return
+        if self._closed:
             return
         trunk = Trunk(link)
         self._heartbeat.add(link)
