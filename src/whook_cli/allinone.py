@@ -249,7 +249,9 @@ def _auth_settings(options: ServerOptions) -> AuthSettings:
         public_url = f"http://{options.domain}:{options.auth_port}"
     # Not `load`: the flags' own variables, WHOOK_AUTH_PORT and WHOOK_AUTH_URL, are no settings of the daemon.
     try:
-        return AuthSettings(listen=format_address(options.listen, options.auth_port), public_url=public_url)
+        return AuthSettings.model_validate(
+            {"listen": format_address(options.listen, options.auth_port), "public_url": public_url}
+        )
     except ValidationError as error:
         raise SettingsError([f"--auth-url: {fault['msg']}" for fault in error.errors()]) from None
 
