@@ -102,6 +102,16 @@ def tests(session: nox.Session, version: str) -> None:
 
 
 @nox.session
+def cluster(session: nox.Session) -> None:
+    """Restart and kill a whole cluster under load; needs a machine with nothing else to do."""
+    install(session, "test")
+    session.run(
+        *("python", "-m", "pytest", "tests/system/test_cluster.py", *session.posargs),
+        env={"WHOOK_TEST_CLUSTER": "1"},
+    )
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Measure this checkout: CPU per request and requests/s, beside references from the same run."""
     install(session, "bench")

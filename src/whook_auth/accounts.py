@@ -127,7 +127,7 @@ class Accounts:
         try:
             await self._throttle.attempt("login", name)
         except ThrottledError:
-            await self._trail.refused("login", actor=name, detail="too many attempts")
+            await self._trail.refused("login", actor=name, detail="too many attempts")  # noqa: ASYNC120
             raise
         account = await self._store.account(name=name) if name else None
         usable = account is not None and account.disabled_at is None

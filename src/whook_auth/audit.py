@@ -109,7 +109,7 @@ class AuditTrail:
         try:
             yield
         except AuthDenied as denied:
-            await self.refused(action, actor=actor, target=target, detail=f"{denied.reason}: {denied.detail}")
+            await self.refused(action, actor=actor, target=target, detail=f"{denied.reason}: {denied.detail}")  # noqa: ASYNC120
             raise
 
     async def follow(

@@ -134,7 +134,7 @@ class DeviceLogins:
         try:
             await self._throttle.attempt("user code", account.name)
         except ThrottledError:
-            await self._auth.trail.refused("device.look-up", actor=account.name, detail="too many attempts")
+            await self._auth.trail.refused("device.look-up", actor=account.name, detail="too many attempts")  # noqa: ASYNC120
             raise
         user_code = read_user_code(typed)
         grant = await self._store.device_grant(user_code) if user_code else None

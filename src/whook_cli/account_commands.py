@@ -41,7 +41,7 @@ def run_login(server: str, scopes: str) -> None:
         try:
             store_login(server, Login(token=token, user=user, auth_url=url))
         except Exit:
-            await api.revoke_current()
+            await api.revoke_current()  # noqa: ASYNC120
             raise
         return user
 

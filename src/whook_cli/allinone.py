@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 
 import platformdirs
 import trio
-from pydantic import SecretStr
+from pydantic import SecretStr, ValidationError
 
 from whook.backplane.memory import open_memory_backplane
 from whook.backplane.ports import Backplane, Unavailable
@@ -281,8 +281,13 @@ def _auth_settings(options: ServerOptions) -> AuthSettings:
     public_url = options.auth_url
     if public_url is None and options.listen in _WILDCARDS:
         public_url = f"http://{options.domain}:{options.auth_port}"
-    flags = {"listen": format_address(options.listen, options.auth_port), "public_url": public_url}
-    return AuthSettings.load(flags)
+    # Not `load`: the flags' own variables, WHOOK_AUTH_PORT and WHOOK_AUTH_URL, are no settings of the daemon.
+    try:
+        return AuthSettings.model_validate(
+            {"listen": format_address(options.listen, options.auth_port), "public_url": public_url}
+        )
+    except ValidationError as error:
+        raise SettingsError([f"--auth-url: {fault['msg']}" for fault in error.errors()]) from None
 
 
 def _conductor_settings(options: ServerOptions, cluster_key: SecretStr, auth_url: str) -> ConductorSettings:

@@ -100,7 +100,7 @@ class ConductorSettings(Settings):
         5.0, gt=0, description="Longest time for a connection to a relay and the proof of the cluster key."
     )
     trunk_retry_cap: float = Field(
-        5.0, gt=0, description="Longest pause between two attempts to reach a relay."
+        1.0, gt=0, description="Longest pause between two attempts to reach a relay."
     )
     trunk_wait: float = Field(
         2.0,

@@ -41,6 +41,8 @@ class Trunks:
 
     async def handle(self, stream: trio.SocketStream, peer: Peer) -> None:
         """Serve one trunk from its introduction to its end."""
+        if self._drain.begun:
+            return  # a conductor that reconnects at once must not keep the relay
         link = Link(StreamTransport(stream), name=f"trunk {peer.host}:{peer.port}")
         log = _log.bind(peer=f"{peer.host}:{peer.port}")
         try:

@@ -10,13 +10,13 @@ import http.client
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
-from tests.support.deadlines import DEADLINE
+from tests.support.deadlines import DEADLINE, Changing
 
 SENDERS = 8
 
@@ -99,7 +99,8 @@ def send(ports: list[int], project: str, path: str) -> Sent:
     return Sent(project, path, 0, began, time.monotonic(), "nobody took the connection")
 
 
-def _is_ready(port: int) -> bool:
+def is_ready(port: int) -> bool:
+    """Ask an admin port for readiness."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=1)
     try:
         connection.request("GET", "/readyz")
@@ -120,17 +121,29 @@ class Load:
     sent: list[Sent] = field(default_factory=list)
     unready: set[int] = field(default_factory=set)
     """Ports of conductors that are not to be sent anything."""
+    health_checks: bool = True
+    _changing: Changing = field(default_factory=Changing)
     _stop: threading.Event = field(default_factory=threading.Event)
 
     def _check(self) -> None:
         """Ask every conductor whether it is ready, as a load balancer does, ten times a second."""
         while not self._stop.wait(0.1):
             for ingress, admin in self.backends:
-                (self.unready.discard if _is_ready(admin) else self.unready.add)(ingress)
+                ready = not self.health_checks or is_ready(admin)
+                with self._changing:
+                    (self.unready.discard if ready else self.unready.add)(ingress)
+
+    def wait_all_ready(self) -> None:
+        """Wait until the health checks have found every conductor ready."""
+        self._changing.wait_for(lambda: not self.unready, "all conductors ready")
 
     def failed(self) -> list[Sent]:
         """What was not answered with 2xx."""
         return [one for one in self.sent if not 200 <= one.status < 300]
+
+    def wait_sent(self, wanted: Callable[[Sent], bool], seconds: float) -> None:
+        """Wait until a request like that has been answered."""
+        self._changing.wait_for(lambda: self.sent and wanted(self.sent[-1]), "the load to go on", seconds)
 
     def _run(self, sender: int) -> None:
         number = 0
@@ -140,7 +153,9 @@ class Load:
             ports = [port for port, _ in self.backends if port not in self.unready]
             turn = number % max(1, len(ports))
             ports = ports[turn:] + ports[:turn]
-            self.sent.append(send(ports, project, f"/{sender}/{number}"))
+            one = send(ports, project, f"/{sender}/{number}")
+            with self._changing:
+                self.sent.append(one)
             number += 1
             due = max(due + SENDERS / self.rate, time.monotonic() - 1.0)
             self._stop.wait(max(0.0, due - time.monotonic()))

@@ -131,3 +131,13 @@ def test_what_takes_a_right_away_closes_the_tunnel(server: Served, tmp_path: Pat
                 ask(server, "DELETE", f"/v1/users/{name}")
         # 5 s is what is promised; it is not asserted, but this waits for no reconnect: the relay says so.
         assert tunnel.process.wait() in (4, 5), tunnel.process.story()
+
+
+def test_the_auth_port_from_the_environment(tmp_path: Path) -> None:
+    """It is no setting of the auth daemon, whose variables begin in the same way."""
+    ports = [f"--{name}=0" for name in ("port", "api-port", "tunnel-port", "admin-port")]
+    variables = {"WHOOK_AUTH_PORT": "0", "WHOOK_AUTH_URL": "https://auth.example.com"}
+    command = ("serve", *ports, "--data-dir", str(tmp_path / "data"))
+    with WhookProcess(*command, home=tmp_path, env=variables) as process:
+        assert process.wait_line("login") == "https://auth.example.com"
+        assert process.stop() == 0

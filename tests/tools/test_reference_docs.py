@@ -13,9 +13,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cyclopts import App
 
 from tests.support.records import record
+from whook.backplane.compose import BackplaneSettings, command
+from whook.backplane.ports import auth_messages
 from whook.chassis.settings import DaemonSettings, Settings
+from whook_auth.settings import AuthSettings
 from whook_cli.app import app
 from whook_cli.exits import ExitCode
 from whook_cli.options import KEYS
@@ -25,11 +29,17 @@ from whook_relay.settings import RelaySettings
 
 ROOT = Path(__file__).parent.parent.parent
 REFERENCE = (ROOT / "docs" / "operate" / "reference.md").read_text("utf-8")
+INTERNAL_API = (ROOT / "docs" / "reference" / "internal-auth-api.md").read_text("utf-8")
 COMMAND_LINE = (ROOT / "docs" / "use" / "cli.md").read_text("utf-8")
 
 PROBLEM_MAKERS = {"Answer", "MessageError", "ProblemError", "_busy", "_refuse", "problem"}
 SLUG = re.compile(r"[a-z]+(?:-[a-z]+)*")
 PACKAGES = {"whook_auth", "whook_cli", "whook_conductor", "whook_relay"}
+NOT_METRICS = PACKAGES | {
+    "whook_caller",
+    "whook_login",
+    "whook_session",
+}  # a context variable and two cookies
 LEVELS = {"debug", "info", "warning", "error", "exception"}
 
 # What a local server's response may have wrong. It reaches the sender in the detail of `local-failed`.
@@ -82,7 +92,7 @@ def metric_names() -> set[str]:
         text
         for _, tree in sources()
         for node in ast.walk(tree)
-        if re.fullmatch(r"whook_[a-z_]+", text := text_of(node)) and text not in PACKAGES
+        if re.fullmatch(r"whook_[a-z_]+", text := text_of(node)) and text not in NOT_METRICS
     }
 
 
@@ -132,6 +142,18 @@ def test_every_problem_is_in_the_reference() -> None:
     assert rows(REFERENCE, "Problems").keys() - {"type", "---"} == problem_slugs()
 
 
+def test_every_problem_between_daemons_is_in_the_internal_reference() -> None:
+    tree = ast.parse((ROOT / "src" / "whook_auth" / "internal_api.py").read_text("utf-8"))
+    slugs = {
+        getattr(auth_messages, kind.attr) if isinstance(kind, ast.Attribute) else text_of(kind)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and called(node.func) == "ProblemError"
+        for kind in node.args[1:2]
+    }
+    assert {"denied", "service-key"} <= slugs
+    assert set(re.findall(r"`urn:whook:problem:([a-z-]+)`", INTERNAL_API)) == slugs
+
+
 def test_every_metric_is_in_the_reference() -> None:
     listed = {name.removesuffix("_total") for name in rows(REFERENCE, "Metrics") if name.startswith("whook_")}
     assert listed == metric_names()
@@ -147,7 +169,15 @@ def test_every_exit_status_is_in_both_lists() -> None:
             assert f"| {code.value} | {code.name} |" in text[str(code.value)]
 
 
-@pytest.mark.parametrize("settings", [ConductorSettings, RelaySettings, DaemonSettings])
+def test_every_exit_status_of_the_daemons_is_in_the_reference() -> None:
+    listed = rows(REFERENCE, "Exit statuses of the daemons")
+    known = {str(value) for name, value in vars(command).items() if name.startswith("EXIT_")}
+    assert listed.keys() - {"status", "---"} == known | {"0", "1", "70", "128 + signal"}
+
+
+@pytest.mark.parametrize(
+    "settings", [ConductorSettings, RelaySettings, AuthSettings, BackplaneSettings, DaemonSettings]
+)
 def test_every_setting_and_its_default_are_in_the_reference(settings: type[Settings]) -> None:
     listed = rows(REFERENCE, "Settings")
     prefix = f"WHOOK_{settings.section.upper()}_"
@@ -158,27 +188,51 @@ def test_every_setting_and_its_default_are_in_the_reference(settings: type[Setti
         assert f"| {shown(field.default)} |" in listed[prefix + name.upper()]
 
 
-def options(command: str) -> Iterator[tuple[str, object]]:
+def options(name: str) -> Iterator[tuple[str, object]]:
     """Give every option of a command by its long name, with its default."""
-    for argument in app[command].assemble_argument_collection():
-        if argument.parse and argument.name.startswith("--"):
+    found = app
+    for part in name.split():
+        found = found[part]
+    for argument in found.assemble_argument_collection():
+        kind = argument.field_info.kind
+        if argument.parse and argument.name.startswith("--") and kind is kind.KEYWORD_ONLY:
             yield argument.name, argument.field_info.default
 
 
-@pytest.mark.parametrize("command", ["connect", "dev", "serve"])
-def test_every_option_and_its_default_are_in_the_command_line_reference(command: str) -> None:
+def commands(parent: App, path: str = "") -> Iterator[str]:
+    """Give every command that has none below it."""
+    for name in parent:
+        if not name.startswith("-"):
+            below = list(commands(parent[name], f"{path}{name} "))
+            yield from below or [f"{path}{name}"]
+
+
+COMMANDS = sorted(commands(app))
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_option_and_its_default_are_in_the_command_line_reference(name: str) -> None:
     listed = rows(COMMAND_LINE, "Options")
-    for name, default in options(command):
-        assert name in listed
+    for option, default in options(name):
+        assert option in listed
         if default is False:
-            assert "| off |" in listed[name]
-        elif default is not None:
-            assert shown(default) in listed[name]
+            assert "| off |" in listed[option]
+        elif isinstance(default, tuple):
+            assert all(shown(one) in listed[option] for one in default)
+        elif default not in (None, ""):
+            assert shown(default) in listed[option]
+
+
+def test_every_command_is_in_the_command_line_reference() -> None:
+    synopsis = COMMAND_LINE.partition("```\n")[2].partition("```")[0]
+    assert {word for name in COMMANDS for word in name.split()} <= set(re.findall(r"[a-z]+", synopsis))
 
 
 def test_the_command_line_reference_has_no_option_that_is_gone() -> None:
-    listed = {name.removeprefix("--") for name in rows(COMMAND_LINE, "Options") if name.startswith("--")}
-    assert listed == KEYS | {"shell"}
+    listed = {name for name in rows(COMMAND_LINE, "Options") if name.startswith("--")} - {"---"}
+    assert listed == {f"--{key}" for key in KEYS} | {
+        option for name in COMMANDS for option, _ in options(name)
+    }
 
 
 def test_every_json_key_and_event_is_in_the_command_line_reference() -> None:

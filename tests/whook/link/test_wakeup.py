@@ -1,3 +1,5 @@
+"""Wakeup: a call wakes whoever waits, and one that comes first is not lost."""
+
 from __future__ import annotations
 
 import pytest
