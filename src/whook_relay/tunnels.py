@@ -149,6 +149,9 @@ class Tunnels:
                 raise
         with trio.move_on_after(self._settings.handshake_timeout):
             await self._refresh_keys()
+        if not self._verifier.key_ids:
+            detail = "This relay has no keys yet by which to check tokens."
+            raise ProblemError(503, "unavailable", detail=detail, retry_after=1)
         return self._verifier.verify(token, relay_id=self._settings.relay_id)
 
     async def _serve(

@@ -150,7 +150,9 @@ class Load:
         due = time.monotonic()
         while not self._stop.is_set():
             project = self.projects[(sender + number) % len(self.projects)]
-            ports = [port for port, _ in self.backends if port not in self.unready]
+            # When the checks find nobody, all are tried: a check may just have been slow.
+            known = [port for port, _ in self.backends]
+            ports = [port for port in known if port not in self.unready] or known
             turn = number % max(1, len(ports))
             ports = ports[turn:] + ports[:turn]
             one = send(ports, project, f"/{sender}/{number}")

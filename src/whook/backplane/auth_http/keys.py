@@ -52,7 +52,8 @@ class PublishedKeys:
     async def refresh(self) -> None:
         """Fetch the keys for a token that names an unknown one, unless that was just done."""
         async with self._lock:
-            if trio.current_time() - self._fetched >= UNKNOWN:
+            pause = UNKNOWN if self.verifier.key_ids else RETRY / 10
+            if trio.current_time() - self._fetched >= pause:
                 await self._fetch()
 
     def check(self) -> str | None:
