@@ -5,12 +5,13 @@ Every process is the real one; killing is SIGKILL, and nobody gets to say goodby
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.support.deadlines import Gate
-from tests.support.dev import Served, free_ports, whook_connect, whook_serve
+from tests.support.dev import free_ports, whook_connect, whook_serve
 from tests.support.origin import Origin, Script, Turn, ok, response
 from tests.support.rawhttp import Peer, PeerClosed, post, post_bytes
 
@@ -139,6 +140,6 @@ def test_nobody_is_connected(tmp_path: Path) -> None:
 def test_wrong_token_is_final(tmp_path: Path) -> None:
     """A refusal that no retry can mend ends the client with its documented exit status."""
     with whook_serve(tmp_path) as server:
-        wrong = Served(server.process, server.port, server.api, "whk_" + "0" * 40)
+        wrong = replace(server, token="whk_" + "0" * 40)
         with whook_connect(wrong, "shop", wait=False) as client:
             assert client.process.wait() == 4

@@ -41,7 +41,8 @@ def operations(url: str) -> list[Any]:
     document = httpx.get(f"{url}/openapi.json", trust_env=False).json()
     schema = schemathesis.openapi.from_dict(document)
     schema.config.update(base_url=url)
-    return [found.ok() for found in schema.get_all_operations()]
+    found: list[Any] = list(schema.get_all_operations())
+    return [operation.ok() for operation in found]
 
 
 @pytest.mark.parametrize("service", ["conductor", "auth"])

@@ -117,6 +117,7 @@ class HttpAuth:
                     self._cache.forget(decode_kick(message))
             except BusGap:
                 self._cache.clear()
+                await trio.lowlevel.checkpoint()
 
 
 def _decode(answer: bytes, kind: type[T]) -> T:
