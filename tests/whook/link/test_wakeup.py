@@ -1,3 +1,5 @@
+"""The wake-up call that writers and exchanges wait for."""
+
 from __future__ import annotations
 
 import pytest
