@@ -11,7 +11,18 @@ import trio.testing
 
 from tests.support.deadlines import DEADLINE
 from tests.support.wire_talk import ROUTE, request, show_frame
-from whook.link import Answerer, Data, End, Exchange, Head, Link, Opener, StreamTransport, Transport
+from whook.link import (
+    Answerer,
+    Data,
+    End,
+    Exchange,
+    ExchangeReset,
+    Head,
+    Link,
+    Opener,
+    StreamTransport,
+    Transport,
+)
 from whook.link.websocket import connect_websocket, open_handshake
 from whook.wire import Frame, Headers, Response
 
@@ -75,13 +86,14 @@ async def over_websocket() -> AsyncGenerator[Transports]:
     accepted: list[Transport] = []
     done = trio.Event()
 
-    async def serve() -> None:
+    async def serve(*, task_status: trio.TaskStatus[None]) -> None:
+        task_status.started()
         async with open_handshake(await listener.accept(), timeout=DEADLINE) as handshake:
             accepted.append(await handshake.accept())
             await done.wait()
 
     async with listener, trio.open_nursery() as nursery:
-        nursery.start_soon(serve)
+        await nursery.start(serve)
         async with connect_websocket(url, headers=[], timeout=DEADLINE) as client:
             await until(lambda: accepted)
             yield accepted[0], client
@@ -194,6 +206,16 @@ async def read(exchange: Exchange) -> tuple[list[int], bytes, Headers]:
             return statuses, b"", []
         if head.response.status >= 200:
             return statuses, *(await read_body(exchange))
+
+
+async def reset_of(exchange: Exchange) -> ExchangeReset:
+    """Receive until the exchange is reset, under the deadline."""
+    try:
+        with trio.fail_after(DEADLINE):
+            while True:
+                await exchange.receive()
+    except ExchangeReset as reset:
+        return reset
 
 
 async def echo(exchange: Exchange) -> None:

@@ -25,7 +25,6 @@ from whook.chassis.tunnel_token import SigningKey, TunnelClaims, Verifier, jwks,
 from whook.link import (
     Answerer,
     Exchange,
-    ExchangeReset,
     Link,
     LinkRefused,
     Opener,
@@ -282,13 +281,3 @@ def opened(opener: Opener, client: Client | bytes, body: bytes = b"", *, end: bo
     """Open an exchange towards a tunnel."""
     route = client if isinstance(client, bytes) else client.route
     return opener.open(route, request(), body=body, end=end)
-
-
-async def reset_of(exchange: Exchange) -> ExchangeReset:
-    """Receive until the exchange is reset, under the deadline."""
-    with trio.fail_after(DEADLINE):
-        while True:
-            try:
-                await exchange.receive()
-            except ExchangeReset as reset:
-                return reset

@@ -10,8 +10,8 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from tests.support.deadlines import DEADLINE
-from tests.support.links import read, respond, until
-from tests.support.relay import CLUSTER_KEY, Faulty, Relay, hello, open_relay, opened, reset_of, token
+from tests.support.links import read, reset_of, respond, until
+from tests.support.relay import CLUSTER_KEY, Faulty, Relay, hello, open_relay, opened, token
 from whook.backplane.memory import open_memory_backplane
 from whook.link import (
     Exchange,

@@ -6,8 +6,8 @@ import pytest
 import trio
 
 from tests.support.deadlines import DEADLINE
-from tests.support.links import read, read_body, read_head, respond, until
-from tests.support.relay import hello, open_relay, opened, reset_of
+from tests.support.links import read, read_body, read_head, reset_of, respond, until
+from tests.support.relay import hello, open_relay, opened
 from tests.support.wire_talk import frame
 from whook.link import Exchange
 from whook.wire import INITIAL_CREDIT, GoAwayCode, ResetCode, Response, encode_frame, encode_hello

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import trio
 
-from tests.support.links import read, respond, until
-from tests.support.relay import Relay, hello, open_relay, opened, reset_of
+from tests.support.links import read, reset_of, respond, until
+from tests.support.relay import Relay, hello, open_relay, opened
 from whook.link import Exchange
 from whook.wire import GoAwayCode, ResetCode, encode_hello
 

@@ -9,8 +9,8 @@ import pytest
 import trio
 
 from tests.support.deadlines import DEADLINE
-from tests.support.links import read, until
-from tests.support.relay import Faulty, Relay, hello, open_relay, opened, reset_of
+from tests.support.links import read, reset_of, until
+from tests.support.relay import Faulty, Relay, hello, open_relay, opened
 from whook.backplane.memory import MemoryBus, open_memory_backplane
 from whook.backplane.ports import TOPIC_KICK, TOPIC_RELAYS, Directory, Kick, RelayInfo, Route, encode_event
 from whook.link import Exchange

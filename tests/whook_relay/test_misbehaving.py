@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.support.deadlines import DEADLINE
-from tests.support.links import read, read_head, until
-from tests.support.relay import Relay, hello, open_relay, opened, reset_of
+from tests.support.links import read, read_head, reset_of, until
+from tests.support.relay import Relay, hello, open_relay, opened
 from tests.support.wire_talk import frame, frames
 from whook.link import Exchange, Link, LinkClosed, Opener
 from whook.wire import (

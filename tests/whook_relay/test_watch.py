@@ -6,8 +6,8 @@ import pytest
 import trio
 
 from tests.support.deadlines import DEADLINE
-from tests.support.links import read, read_body, respond, until
-from tests.support.relay import hello, open_relay, opened, reset_of
+from tests.support.links import read, read_body, reset_of, respond, until
+from tests.support.relay import hello, open_relay, opened
 from whook.link import Exchange, ExchangeReset
 from whook.wire import GoAwayCode, ResetCode, Response, encode_hello, encode_response
 from whook_relay import switch as switch_module

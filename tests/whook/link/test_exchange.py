@@ -17,6 +17,7 @@ from tests.support.links import (
     read,
     read_body,
     read_head,
+    reset_of,
     respond,
     until,
 )
@@ -44,16 +45,6 @@ from whook.wire import (
 )
 
 BIG = bytes(range(256)) * 4096 * 3  #: 3 MiB: many windows
-
-
-async def reset_of(exchange: Exchange) -> ExchangeReset:
-    """Receive until the exchange is reset."""
-    with trio.fail_after(DEADLINE):
-        while True:
-            try:
-                await exchange.receive()
-            except ExchangeReset as reset:
-                return reset
 
 
 async def stuck(_: Exchange) -> None:

@@ -1,4 +1,4 @@
-"""Wakeup: a call wakes whoever waits, and one that comes first is not lost."""
+"""The wake-up call that writers and exchanges wait for."""
 
 from __future__ import annotations
 

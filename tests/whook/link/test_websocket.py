@@ -38,15 +38,15 @@ async def served(serve: Serve, context: ssl.SSLContext | None = None) -> AsyncGe
             await serve(stream if context is None else trio.SSLStream(stream, context, server_side=True))
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(trio.serve_listeners, handle, listeners)
+        await nursery.start(trio.serve_listeners, handle, listeners)
         yield f"{'ws' if context is None else 'wss'}://127.0.0.1:{port}/v1/tunnel"
         nursery.cancel_scope.cancel()
 
 
-async def failure(url: str, *, timeout: float = DEADLINE, context: ssl.SSLContext | None = None) -> Exception:
+async def failure(url: str, *, seconds: float = DEADLINE, context: ssl.SSLContext | None = None) -> Exception:
     """Dial, which must not succeed; give what is raised."""
     with pytest.raises((LinkClosed, HandshakeRefused)) as raised:
-        async with connect_websocket(url, headers=[], timeout=timeout, ssl_context=context):
+        async with connect_websocket(url, headers=[], timeout=seconds, ssl_context=context):
             pytest.fail("it connected")
     return raised.value
 
@@ -201,7 +201,7 @@ async def test_a_proxy_that_answers_for_the_server() -> None:
 
 async def test_a_server_that_does_not_answer() -> None:
     async with served(lambda _: trio.sleep_forever()) as url:  # noqa: ASYNC105 - awaited by the server
-        closed = await failure(url, timeout=0.05)
+        closed = await failure(url, seconds=0.05)
     assert str(closed) == f"no answer from {url} within 0.05 s"
 
 
