@@ -25,7 +25,12 @@ async def main() -> None:
     """Run until the parent ends this process."""
     configure_logging("json", "info")
     key = SigningKey.generate()
-    settings = RelaySettings(listen="127.0.0.1:0", cluster_key=SecretStr("bench" * 8))
+    settings = RelaySettings(
+        listen="127.0.0.1:0",
+        cluster_key=SecretStr("bench" * 8),
+        handshakes_per_second=100_000,
+        max_handshakes=100_000,
+    )
     drain = Drain()
     async with open_memory_backplane() as backplane, trio.open_nursery() as nursery:
 

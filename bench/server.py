@@ -13,6 +13,9 @@ from bench.process import Child
 
 FREE_PORTS = ("--port", "0", "--api-port", "0", "--tunnel-port", "0", "--admin-port", "0", "--auth-port", "0")
 
+#: A bench opens its tunnels as fast as it can, which admission control is there to spread.
+OPEN_DOOR = {"WHOOK_RELAY_HANDSHAKES_PER_SECOND": "100000", "WHOOK_RELAY_MAX_HANDSHAKES": "100000"}
+
 
 @dataclass(frozen=True, slots=True)
 class Server:
@@ -30,7 +33,8 @@ def whook_serve(*options: str) -> Iterator[Server]:
     """Run `whook serve`; the block gets it once it is ready."""
     with TemporaryDirectory(prefix="whook-bench-") as home:
         command = ("-m", "whook_cli", "serve", *FREE_PORTS, "--data-dir", f"{home}/data", *options)
-        with Child(*command, name="whook serve", env={"HOME": home, "NO_COLOR": "1"}) as child:
+        env = {"HOME": home, "NO_COLOR": "1", **OPEN_DOOR}
+        with Child(*command, name="whook serve", env=env) as child:
             said: dict[str, str] = {}
             while "admin token" not in said:
                 name, _, value = child.line().partition("  ")
