@@ -22,6 +22,7 @@ from whook.link import (
     LinkClosed,
     LinkRefused,
     Opener,
+    Sender,
     StreamTransport,
     TrunkRefused,
     introduce_conductor,
@@ -70,6 +71,7 @@ class Trunks:
         self._changed = trio.Event()
         """Set, and made anew, whenever a trunk comes up."""
         self._heartbeat = Heartbeat(_HEARTBEAT)
+        self._sender = Sender()
 
     @property
     def connected(self) -> int:
@@ -123,6 +125,7 @@ class Trunks:
         """Keep a trunk to every relay of the last update, for ever."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._heartbeat.run, name="trunk heartbeat")
+            nursery.start_soon(self._sender.run, name="trunk sender")
             while True:
                 for trunk in self._new:
                     nursery.start_soon(self._keep, trunk, name=f"trunk {trunk.relay.id}")
@@ -166,7 +169,7 @@ class Trunks:
         stream = await trio.open_tcp_stream(parts.hostname, parts.port)
         introduced = False
         try:
-            link = Link(StreamTransport(stream), name=f"trunk {relay.id}")
+            link = Link(StreamTransport(stream), name=f"trunk {relay.id}", flush_soon=self._sender.add)
             await introduce_conductor(link, self._key, agent=self._agent, instance=self._instance)
             introduced = True
         finally:

@@ -1,7 +1,7 @@
 """The relay's supervision tree. `run_relay` is called by the composition root with its ports open.
 
 relay body
-└─ infrastructure: lease, bus, heartbeat, releases  an early return is fatal
+└─ infrastructure: lease, bus, sender, heartbeat, releases  an early return is fatal
 └─ listeners → tunnels, trunks                   end with the drain, at its deadline by force
 """
 
@@ -24,7 +24,7 @@ from whook.chassis.logs import get_logger
 from whook.chassis.readiness import Readiness
 from whook.chassis.tcp import TcpLimits, serve_tcp
 from whook.chassis.tunnel_token import Verifier
-from whook.link import Heartbeat
+from whook.link import Heartbeat, Sender
 from whook.wire import GoAwayCode
 from whook_relay.admission import Admission
 from whook_relay.denials import Denials
@@ -120,6 +120,7 @@ class _Body:
         self._bus = bus
         self._drain = drain
         self._heartbeat = Heartbeat(settings.heartbeat)
+        self._sender = Sender()
         self.switch = Switch(max_exchanges=settings.max_exchanges, max_watchers=settings.max_watchers)
         self.lease = Lease(settings, directory, self.switch, relay, drain)
         self.releases = Releases(directory)
@@ -130,6 +131,7 @@ class _Body:
             directory=directory,
             verifier=verifier,
             heartbeat=self._heartbeat,
+            sender=self._sender,
             drain=drain,
             agent=agent,
             releases=self.releases,
@@ -140,7 +142,12 @@ class _Body:
         # Trunks carry what the tunnels finish, so they end after them.
         self._trunk_drain = Drain(grace=drain.grace)
         self._trunks = Trunks(
-            settings, self.switch, heartbeat=self._heartbeat, drain=self._trunk_drain, agent=agent
+            settings,
+            self.switch,
+            heartbeat=self._heartbeat,
+            sender=self._sender,
+            drain=self._trunk_drain,
+            agent=agent,
         )
 
     async def run(
@@ -153,6 +160,7 @@ class _Body:
         relay, switch, drain, trunk_drain = self._relay, self.switch, self._drain, self._trunk_drain
         async with trio.open_nursery() as infrastructure:
             await infrastructure.start(follow_bus, self._bus, self._directory, switch, self._lease_interval)
+            infrastructure.start_soon(self._sender.run, name="sender")
             infrastructure.start_soon(self._heartbeat.run, name="heartbeat")
             infrastructure.start_soon(self.releases.run, name="releases")
             async with trio.open_nursery() as handlers:

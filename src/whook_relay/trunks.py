@@ -15,6 +15,7 @@ from whook.link import (
     Link,
     LinkClosed,
     LinkRefused,
+    Sender,
     StreamTransport,
     TrunkRefused,
     introduce_relay,
@@ -30,8 +31,16 @@ class Trunks:
     """Accepts conductors."""
 
     def __init__(
-        self, settings: RelaySettings, switch: Switch, *, heartbeat: Heartbeat, drain: Drain, agent: str
+        self,
+        settings: RelaySettings,
+        switch: Switch,
+        *,
+        heartbeat: Heartbeat,
+        sender: Sender,
+        drain: Drain,
+        agent: str,
     ) -> None:
+        self._sender = sender
         self._settings = settings
         self._switch = switch
         self._heartbeat = heartbeat
@@ -43,7 +52,9 @@ class Trunks:
         """Serve one trunk from its introduction to its end."""
         if self._drain.begun:
             return  # a conductor that reconnects at once must not keep the relay
-        link = Link(StreamTransport(stream), name=f"trunk {peer.host}:{peer.port}")
+        link = Link(
+            StreamTransport(stream), name=f"trunk {peer.host}:{peer.port}", flush_soon=self._sender.add
+        )
         log = _log.bind(peer=f"{peer.host}:{peer.port}")
         try:
             with trio.fail_after(self._settings.handshake_timeout):

@@ -22,8 +22,8 @@ from whook.chassis.logs import get_logger
 from whook.chassis.problem import ProblemError
 from whook.chassis.tcp import Peer
 from whook.chassis.tunnel_token import TunnelClaims, TunnelTokenInvalid, Verifier
-from whook.link import Heartbeat, Link, LinkClosed, LinkRefused
-from whook.link.websocket import Handshake, WebSocketTransport, open_handshake
+from whook.link import Heartbeat, Link, LinkClosed, LinkRefused, Sender
+from whook.link.acceptor import AcceptedWebSocket, Handshake, receive_handshake
 from whook.wire import (
     PROTOCOL_VERSION,
     Frame,
@@ -68,6 +68,7 @@ class Tunnels:
         directory: Directory,
         verifier: Verifier,
         heartbeat: Heartbeat,
+        sender: Sender,
         drain: Drain,
         agent: str,
         releases: Releases,
@@ -85,24 +86,26 @@ class Tunnels:
         self._directory = directory
         self._verifier = verifier
         self._heartbeat = heartbeat
+        self._sender = sender
         self._drain = drain
         self._agent = agent
 
     async def handle(self, stream: trio.SocketStream, peer: Peer) -> None:
         """Serve one connection from its handshake to its end."""
         try:
-            async with open_handshake(stream, timeout=self._settings.handshake_timeout) as handshake:
-                admitted = await self._admit(handshake, peer)
-                if admitted is not None:
-                    claims, place = admitted
-                    try:
-                        transport = await handshake.accept()
-                        del handshake  # nothing of it is to be kept as long as the tunnel lives
-                        await self._serve(transport, claims, peer, place)
-                    finally:
-                        place.leave()
-        except* (LinkClosed, LinkRefused, ProtocolError, trio.TooSlowError) as group:
-            _log.debug("no tunnel", peer=peer.host, errors=[str(error) for error in group.exceptions])
+            handshake = await receive_handshake(stream, timeout=self._settings.handshake_timeout)
+            admitted = await self._admit(handshake, peer)
+            if admitted is None:
+                return
+            claims, place = admitted
+            try:
+                transport = await handshake.accept()
+                del handshake, admitted  # nothing of it is to be kept as long as the tunnel lives
+                await self._serve(transport, claims, peer, place)
+            finally:
+                place.leave()
+        except (LinkClosed, LinkRefused, ProtocolError, trio.TooSlowError) as error:
+            _log.debug("no tunnel", peer=peer.host, error=str(error))
 
     async def _admit(self, handshake: Handshake, peer: Peer) -> tuple[TunnelClaims, Place] | None:
         """Check the handshake; answer it with a problem and return None when it cannot become a tunnel."""
@@ -155,10 +158,10 @@ class Tunnels:
         return self._verifier.verify(token, relay_id=self._settings.relay_id)
 
     async def _serve(
-        self, transport: WebSocketTransport, claims: TunnelClaims, peer: Peer, place: Place
+        self, transport: AcceptedWebSocket, claims: TunnelClaims, peer: Peer, place: Place
     ) -> None:
         tunnel_id = new_id("tun")
-        link = Link(transport, name=f"tunnel {claims.project} {tunnel_id}")
+        link = Link(transport, name=f"tunnel {claims.project} {tunnel_id}", flush_soon=self._sender.add)
         with trio.fail_after(self._settings.handshake_timeout):
             hello = await link.receive_hello()
         tunnel = Tunnel(

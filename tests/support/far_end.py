@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 import trio
 
 from tests.support.deadlines import DEADLINE
+from tests.support.links import open_handshake
 from whook.link import Answerer, Exchange, Link, LinkClosed, Opener, StreamTransport
-from whook.link.websocket import open_handshake
 from whook.wire import (
     PROTOCOL_VERSION,
     DataReceived,

@@ -23,7 +23,8 @@ from whook.link import (
     StreamTransport,
     Transport,
 )
-from whook.link.websocket import connect_websocket, open_handshake
+from whook.link.acceptor import Handshake, receive_handshake
+from whook.link.websocket import connect_websocket
 from whook.wire import Frame, Headers, Response
 
 Handler = Callable[[Exchange], Awaitable[None]]
@@ -76,6 +77,15 @@ async def tcp_pair() -> AsyncGenerator[tuple[trio.SocketStream, trio.SocketStrea
         far = await listener.accept()
     async with near, far:
         yield near, far
+
+
+@asynccontextmanager
+async def open_handshake(stream: trio.abc.Stream, *, timeout: float) -> AsyncGenerator[Handshake]:
+    """Receive a handshake on a stream, which is closed on exit."""
+    try:
+        yield await receive_handshake(stream, timeout=timeout)
+    finally:
+        await trio.aclose_forcefully(stream)
 
 
 @asynccontextmanager

@@ -17,6 +17,7 @@ from whook.link.errors import (
 from whook.link.exchange import Exchange, Item
 from whook.link.heartbeat import Heartbeat
 from whook.link.opener import Opener
+from whook.link.sender import Sender
 from whook.link.transport import StreamTransport, Transport
 from whook.link.trunk import TrunkRefused, introduce_conductor, introduce_relay
 from whook.wire import DataReceived as Data
@@ -38,6 +39,7 @@ __all__ = [
     "LinkClosed",
     "LinkRefused",
     "Opener",
+    "Sender",
     "StreamTransport",
     "TooManyExchanges",
     "Transport",

@@ -2,17 +2,20 @@
 
 The reader hands received frames to a synchronous function, so it never waits for a slow stream; the writer
 sends whatever has gathered since its last send in one message. Nothing else sends, and nothing cancels a send
-but the end of the link (a torn send would corrupt the frames behind it). Liveness is the business of
-`whook.link.heartbeat`. Used by trunks and tunnels alike, at both ends; what the frames mean is the caller's.
+but the end of the link (a torn send would corrupt the frames behind it). The writer is a task of the link's
+own, or a `whook.link.sender` that many links share. Liveness is the business of `whook.link.heartbeat`.
+Used by trunks and tunnels alike, at both ends; what the frames mean is the caller's.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
-from typing import Final
+from typing import Final, cast
 
 import trio
 
 from whook.link.errors import LinkClosed, LinkRefused
-from whook.link.transport import Transport
+from whook.link.transport import SwiftTransport, Transport
 from whook.link.wakeup import Wakeup
 from whook.wire import (
     ACK,
@@ -58,12 +61,16 @@ class Link:
         "__weakref__",
         "_closing",
         "_drained",
+        "_due",
         "_early",
         "_expiry_reason",
         "_finish_reason",
+        "_flush_soon",
         "_out",
         "_reader",
+        "_running",
         "_scope",
+        "_slow",
         "_transport",
         "_wakeup",
         "close_reason",
@@ -73,7 +80,13 @@ class Link:
         "silent_ticks",
     )
 
-    def __init__(self, transport: Transport, *, name: str) -> None:
+    def __init__(
+        self, transport: Transport, *, name: str, flush_soon: Callable[[Link], None] | None = None
+    ) -> None:
+        """Without `flush_soon` the link has a task of its own that writes.
+
+        It is `Sender.add` of a sender that does so for many links; `transport` is then a `SwiftTransport`.
+        """
         self.name = name
         self.pending = 0
         self.heard = True
@@ -87,6 +100,10 @@ class Link:
         self._reader = FrameReader()
         self._early: list[Frame] = []
         self._closing = False
+        self._flush_soon = flush_soon
+        self._running = False
+        self._due = False  #: the sender will come to it
+        self._slow = False  #: a task is at the rest of a message, and at whatever gathers meanwhile
         self._finish_reason = "finished"
         self._expiry_reason = "expired"
 
@@ -131,7 +148,14 @@ class Link:
             return
         self._out.append(data)
         self.pending += len(data)
-        self._wakeup.wake()
+        self._wake_writer()
+
+    def _wake_writer(self) -> None:
+        if self._flush_soon is None:
+            self._wakeup.wake()
+        elif self._running and not self._due:
+            self._due = True
+            self._flush_soon(self)
 
     async def wait_writable(self) -> None:
         """Wait while more than `HIGH_WATER` bytes are pending. Raises `LinkClosed`."""
@@ -163,7 +187,7 @@ class Link:
             self._closing = True
             self._finish_reason = self._expiry_reason = reason
             self._scope.deadline = min(self._scope.deadline, trio.current_time() + _FINISH)
-            self._wakeup.wake()
+            self._wake_writer()
 
     # -- running --------------------------------------------------------------------------------------
 
@@ -171,17 +195,23 @@ class Link:
         """Carry frames until the link ends, and return why it did (also in `close_reason`).
 
         `receiver` gets the frames of each message in order, PING apart; it must not block. What it raises, a
-        `ProtocolError` apart, is a defect and leaves as an exception group.
+        `ProtocolError` apart, is a defect and leaves as it is or in an exception group.
         """
         last_words = 0.0  # ended from outside, nobody has time for a closing handshake
         try:
             with self._scope:
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(self._write, name=f"{self.name} writer")
+                if self._flush_soon is None:
+                    async with trio.open_nursery() as nursery:
+                        nursery.start_soon(self._write, name=f"{self.name} writer")
+                        await self._read(receiver)
+                        nursery.cancel_scope.cancel()
+                else:
+                    self._running = True
+                    self._wake_writer()
                     await self._read(receiver)
-                    nursery.cancel_scope.cancel()
             last_words = _LAST_WORDS
         finally:
+            self._running = False
             self._closing = True
             if not self.close_reason:
                 self.close_reason = self._expiry_reason if self._scope.cancelled_caught else "cancelled"
@@ -232,7 +262,7 @@ class Link:
         farewell = encode_goaway(GoAwayCode.PROTOCOL, message)
         self._out.append(farewell)
         self.pending += len(farewell)
-        self._wakeup.wake()
+        self._wake_writer()
         with trio.move_on_after(_LAST_WORDS):
             while self.pending:
                 await self._progress()
@@ -243,21 +273,63 @@ class Link:
         await self._drained.wait()
 
     async def _write(self) -> None:
-        send = self._transport.send
         try:
-            while True:
-                if not self._out:
-                    if self._closing:
-                        self.close(self._finish_reason)
-                        return
+            while not self._closing or self._out:
+                if self._out:
+                    await self._write_out()
+                else:
                     await self._wakeup.wait()
-                    continue
+            self.close(self._finish_reason)
+        except LinkClosed as error:
+            self.close(str(error))
+
+    async def _write_out(self) -> None:
+        while self._out:
+            data = self._take_batch()
+            await self._transport.send(data)
+            self._sent(len(data))
+
+    def _sent(self, size: int) -> None:
+        self.pending -= size
+        if self._drained is not None and self.pending <= HIGH_WATER:
+            self._drained.set()
+            self._drained = None
+
+    # -- by a sender that many links share ------------------------------------------------------------
+
+    def flush(self) -> tuple[bytes, int] | None:
+        """Send what has gathered, as far as that needs no waiting. Called by the sender.
+
+        Returns what `send_slowly` is to be started with, if it is needed.
+        """
+        self._due = False
+        if self._slow or not self._running:
+            return None
+        transport = cast("SwiftTransport", self._transport)
+        try:
+            while self._out:
                 data = self._take_batch()
-                await send(data)
-                self.pending -= len(data)
-                if self._drained is not None and self.pending <= HIGH_WATER:
-                    self._drained.set()
-                    self._drained = None
+                rest = transport.try_send(data)
+                if rest:
+                    self._slow = True
+                    return rest, len(data)
+                self._sent(len(data))
+        except LinkClosed as error:
+            self.close(str(error))
+            return None
+        if self._closing:
+            self.close(self._finish_reason)
+        return None
+
+    async def send_slowly(self, rest: bytes, size: int) -> None:
+        """Send what `flush` could not, and what gathers meanwhile. Run by the sender."""
+        try:
+            await cast("SwiftTransport", self._transport).send_rest(rest)
+            self._sent(size)
+            await self._write_out()
+            self._slow = False
+            if self._closing:
+                self.close(self._finish_reason)
         except LinkClosed as error:
             self.close(str(error))
 

@@ -4,6 +4,7 @@
 A transport translates its library's errors into `LinkClosed`; a send that was cancelled leaves it unusable.
 """
 
+import os
 from typing import Final, Protocol
 
 import trio
@@ -12,6 +13,8 @@ from whook.link.errors import LinkClosed
 
 #: Bytes read from a stream at once: two DATA frames, so that a bulk transfer needs few system calls.
 _RECEIVE: Final = 131_072
+#: A socket can be written to without waiting, through its descriptor, where sockets are files.
+_DESCRIPTORS: Final = os.name == "posix"
 
 
 class Transport(Protocol):
@@ -28,6 +31,37 @@ class Transport(Protocol):
     async def aclose(self) -> None:
         """Close; never waits for the peer longer than a bounded time, and closes even when cancelled."""
         ...
+
+
+class SwiftTransport(Transport, Protocol):
+    """Can also send without waiting, as far as the system takes it."""
+
+    def try_send(self, data: bytes) -> bytes:
+        """Send as much of `data` as needs no waiting and return the bytes that are left, as they must go out.
+
+        They are to be given to `send_rest` before anything else is sent. Raises `LinkClosed`.
+        """
+        ...
+
+    async def send_rest(self, rest: bytes) -> None:
+        """Send what `try_send` has left. Raises `LinkClosed`."""
+        ...
+
+
+def send_now(stream: trio.abc.Stream, data: bytes) -> bytes:
+    """Send what the system takes of `data` at once and return the rest; of a stream that is no socket, all.
+
+    Raises `LinkClosed`.
+    """
+    if not (_DESCRIPTORS and isinstance(stream, trio.SocketStream)):
+        return data
+    try:
+        sent = os.write(stream.socket.fileno(), data)
+    except BlockingIOError:
+        return data
+    except OSError as error:
+        raise LinkClosed(f"the connection broke: {error}") from error
+    return data[sent:] if sent < len(data) else b""
 
 
 class StreamTransport:
@@ -51,6 +85,14 @@ class StreamTransport:
             await self._stream.send_all(data)
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             raise LinkClosed(f"the connection broke: {error.__cause__ or error}") from error
+
+    def try_send(self, data: bytes) -> bytes:
+        """Send what the system takes at once and return the rest. Raises `LinkClosed`."""
+        return send_now(self._stream, data)
+
+    async def send_rest(self, rest: bytes) -> None:
+        """Send what `try_send` has left. Raises `LinkClosed`."""
+        await self.send(rest)
 
     async def aclose(self) -> None:
         """Close the stream at once."""

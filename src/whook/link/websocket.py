@@ -1,7 +1,7 @@
 """Tunnels over WebSocket (RFC 6455): the only module that knows trio-websocket.
 
-The relay answers handshakes with `open_handshake`, the CLI dials with `connect_websocket`. Neither does more
-than carry binary messages; text messages end the link.
+The CLI dials with `connect_websocket`; the relay's end is `whook.link.acceptor`. Carries binary messages and
+nothing else; text messages end the link.
 """
 
 import ssl
@@ -82,43 +82,6 @@ def _why(error: Exception) -> str:
     return f"the WebSocket was closed with code {reason.code} {reason.reason or ''}".rstrip()
 
 
-class Handshake:
-    """A client's opening handshake, to be accepted or rejected.
-
-    Attributes:
-        path: the request target's path.
-        headers: names in lower case; of repeated fields the last.
-    """
-
-    __slots__ = ("_request", "headers", "path")
-
-    def __init__(self, request: trio_websocket.WebSocketRequest) -> None:
-        self._request = request
-        self.path = request.path
-        self.headers = _decoded(request.headers)
-
-    @property
-    def speaks_whook(self) -> bool:
-        """True when the client offers the subprotocol of this version."""
-        return SUBPROTOCOL in self._request.proposed_subprotocols
-
-    async def accept(self) -> WebSocketTransport:
-        """Finish the handshake, and forget it. Raises `LinkClosed` when the client is gone."""
-        self.headers = {}  # a token alone is half a kilobyte that every idle tunnel would keep
-        try:
-            connection = await self._request.accept(subprotocol=SUBPROTOCOL)
-        except _BROKEN as error:
-            raise LinkClosed(_why(error)) from None
-        return WebSocketTransport(connection)
-
-    async def reject(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
-        """Answer with an HTTP error instead; Content-Length is added. Raises `LinkClosed`."""
-        try:
-            await self._request.reject(status, extra_headers=headers, body=body)
-        except _BROKEN as error:
-            raise LinkClosed(_why(error)) from None
-
-
 class _Reader:
     """Runs the task in which trio-websocket reads; given to it in place of a nursery.
 
@@ -148,35 +111,6 @@ class _Reader:
             self.failure = error
         self.timed_out = False
         self.handshake.cancel()
-
-
-@asynccontextmanager
-async def open_handshake(stream: trio.abc.Stream, *, timeout: float) -> AsyncGenerator[Handshake]:
-    """Receive a WebSocket opening handshake on an accepted stream; the stream is closed on exit.
-
-    Raises:
-        ExceptionGroup: of what the block raises, or of `LinkClosed`: no handshake came within `timeout`
-            seconds, or something else did.
-    """
-    async with trio.open_nursery() as nursery:
-        reader = _Reader(nursery, timeout)
-        request = None
-        try:
-            with reader.handshake:
-                request = await trio_websocket.wrap_server_stream(
-                    reader.as_nursery(),
-                    stream,
-                    max_message_size=_MAX_MESSAGE,
-                    receive_buffer_size=_RECEIVE_BUFFER,
-                )
-            if request is None:
-                raise LinkClosed("no WebSocket handshake" + (" in time" if reader.timed_out else ""))
-            handshakes = [Handshake(request)]
-            request = None
-            yield handshakes.pop()
-        finally:
-            await trio.aclose_forcefully(stream)  # before the cancellation, which would hide what is raised
-            nursery.cancel_scope.cancel()
 
 
 @asynccontextmanager

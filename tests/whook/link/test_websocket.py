@@ -14,9 +14,9 @@ import trio
 
 from tests.support.certificates import self_signed, server_context
 from tests.support.deadlines import DEADLINE
-from tests.support.links import over_websocket, until
+from tests.support.links import open_handshake, over_websocket, until
 from whook.link import HandshakeRefused, LinkClosed, Transport
-from whook.link.websocket import connect_websocket, open_handshake
+from whook.link.websocket import connect_websocket
 
 Serve = Callable[[trio.abc.Stream], Awaitable[None]]
 
@@ -58,9 +58,10 @@ async def accepted(stream: trio.abc.Stream) -> AsyncGenerator[Transport]:
 
 
 async def echo(stream: trio.abc.Stream) -> None:
-    async with accepted(stream) as transport:
-        while data := await transport.receive():
-            await transport.send(data)
+    with contextlib.suppress(LinkClosed):  # a client that does not trust us
+        async with accepted(stream) as transport:
+            while data := await transport.receive():
+                await transport.send(data)
 
 
 # -- our own two ends ---------------------------------------------------------------------------------------
@@ -148,8 +149,8 @@ async def test_what_the_block_raises_is_not_lost() -> None:
         try:
             async with accepted(stream):
                 raise LookupError("a defect")
-        except BaseExceptionGroup as group:
-            raised.extend(group.exceptions)
+        except LookupError as error:
+            raised.append(error)
 
     async with served(serve) as url, connect_websocket(url, headers=[], timeout=DEADLINE) as transport:
         with pytest.raises(LinkClosed):
@@ -235,7 +236,7 @@ async def test_handshakes_that_are_none(data: bytes) -> None:
     ended = trio.Event()
 
     async def serve(stream: trio.abc.Stream) -> None:
-        with pytest.RaisesGroup(pytest.RaisesExc(LinkClosed, match="no WebSocket handshake$")):
+        with pytest.raises(LinkClosed, match=r"no WebSocket handshake$"):
             async with open_handshake(stream, timeout=DEADLINE):
                 pytest.fail("no handshake")
         ended.set()
@@ -254,7 +255,7 @@ async def test_a_client_that_says_nothing() -> None:
     ended = trio.Event()
 
     async def serve(stream: trio.abc.Stream) -> None:
-        with pytest.RaisesGroup(pytest.RaisesExc(LinkClosed, match="no WebSocket handshake in time")):
+        with pytest.raises(LinkClosed, match="no WebSocket handshake in time"):
             async with open_handshake(stream, timeout=0.05):
                 pytest.fail("no handshake")
         ended.set()
