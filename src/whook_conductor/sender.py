@@ -20,6 +20,7 @@ import trio
 
 from whook.chassis.tcp import Peer
 from whook.http1 import Failed, RequestEvent, RequestHead, RequestParser
+from whook.link import send_now
 from whook_conductor.settings import ConductorSettings
 
 RECEIVE_SIZE: Final = 65_536
@@ -180,7 +181,9 @@ class Sender:
     async def write(self, data: bytes) -> None:
         """Write all of `data` under the guard's present deadline. Raises `SenderGoneError`."""
         try:
-            await self._stream.send_all(data)
+            rest = send_now(self._stream, data)  # nearly always all, at half the cost
+            if rest:
+                await self._stream.send_all(rest)
         except GONE as error:
             raise SenderGoneError from error
 

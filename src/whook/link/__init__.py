@@ -18,7 +18,7 @@ from whook.link.exchange import Exchange, Item
 from whook.link.heartbeat import Heartbeat
 from whook.link.opener import Opener
 from whook.link.sender import Sender
-from whook.link.transport import StreamTransport, Transport
+from whook.link.transport import StreamTransport, SwiftTransport, Transport, send_now
 from whook.link.trunk import TrunkRefused, introduce_conductor, introduce_relay
 from whook.wire import DataReceived as Data
 from whook.wire import Ended as End
@@ -41,9 +41,11 @@ __all__ = [
     "Opener",
     "Sender",
     "StreamTransport",
+    "SwiftTransport",
     "TooManyExchanges",
     "Transport",
     "TrunkRefused",
     "introduce_conductor",
     "introduce_relay",
+    "send_now",
 ]

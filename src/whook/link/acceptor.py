@@ -215,7 +215,10 @@ class AcceptedWebSocket:
         frame = rfc6455.encode_frame(rfc6455.BINARY, data)
         if self._sending:
             return frame
-        rest = send_now(self._stream, frame)
+        try:
+            rest = send_now(self._stream, frame)
+        except _BROKEN as error:
+            raise LinkClosed("the connection broke") from error
         self._owed = 0 < len(rest) < len(frame)
         return rest
 
