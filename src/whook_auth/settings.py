@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, IPvAnyNetwork, field_validator
 
-from whook.chassis.listen import parse_address
+from whook.chassis.listen import check_address
 from whook.chassis.settings import Settings
 
 
@@ -35,7 +35,7 @@ class AuthSettings(Settings):
     @field_validator("listen")
     @classmethod
     def _check_address(cls, value: str) -> str:
-        parse_address(value)
+        check_address(value)
         return value
 
     @field_validator("public_url")

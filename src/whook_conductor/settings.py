@@ -10,7 +10,7 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field, IPvAnyNetwork, SecretStr, field_validator, model_validator
 
-from whook.chassis.listen import parse_address
+from whook.chassis.listen import check_address
 from whook.chassis.settings import Settings
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -114,7 +114,7 @@ class ConductorSettings(Settings):
     @field_validator("listen", "api")
     @classmethod
     def _check_address(cls, value: str) -> str:
-        parse_address(value)
+        check_address(value)
         return value
 
     @field_validator("base_domain")

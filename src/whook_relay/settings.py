@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from pydantic import Field, SecretStr, field_validator
 
-from whook.chassis.listen import parse_address
+from whook.chassis.listen import check_address
 from whook.chassis.settings import Settings
 
 
@@ -48,5 +48,5 @@ class RelaySettings(Settings):
     @field_validator("listen", "trunk_listen")
     @classmethod
     def _check_address(cls, value: str) -> str:
-        parse_address(value)
+        check_address(value)
         return value

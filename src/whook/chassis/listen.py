@@ -14,6 +14,8 @@ from collections.abc import Sequence
 
 import trio
 
+from whook.chassis.activation import PREFIX, inherited_sockets
+
 BACKLOG = 4096
 """Connections the kernel may queue before they are accepted: a reconnect storm must not overflow it.
 The kernel lowers it to its own limit (``net.core.somaxconn``)."""
@@ -45,6 +47,14 @@ def parse_address(text: str) -> tuple[str, int]:
     return ("" if host == "*" else host), int(port)
 
 
+def check_address(text: str) -> None:
+    """Return if ``text`` can be given to open_listeners. Raises ValueError with the mend."""
+    if not text.startswith(PREFIX):
+        parse_address(text)
+    elif text == PREFIX:
+        raise ValueError(f"address {text!r} has no name: write it as systemd:NAME, such as systemd:ingress")
+
+
 def format_address(host: str, port: int) -> str:
     """Return ``host:port``, an IPv6 address in brackets."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
@@ -55,10 +65,14 @@ async def open_listeners(
 ) -> list[trio.SocketListener]:
     """Open a listener on each address that ``address`` (``host:port``) stands for.
 
+    ``systemd:NAME`` is a socket that the supervisor has opened.
+
     With port 0 all of them get the same free port. ``what`` says in the error what was to listen there,
     ``option`` which option changes the address. The caller closes the listeners, usually by giving them to
     serve_tcp. Raises ListenError; then nothing stays open.
     """
+    if address.startswith(PREFIX):
+        return _inherit(address, what, option)
     try:
         host, port = parse_address(address)
     except ValueError as error:
@@ -94,6 +108,14 @@ async def open_listeners(
         fault, mend = _explain(failure, host, port)
         raise ListenError(_sentence(fault, mend, what, option)) from failure
     return listeners
+
+
+def _inherit(address: str, what: str, option: str) -> list[trio.SocketListener]:
+    try:
+        sockets = inherited_sockets(address.removeprefix(PREFIX))
+    except ValueError as error:
+        raise ListenError(_sentence(f"{address}: {error}", "", what, option)) from None
+    return [trio.SocketListener(trio.socket.from_stdlib_socket(sock)) for sock in sockets]
 
 
 def bound_port(listeners: Sequence[trio.SocketListener]) -> int:

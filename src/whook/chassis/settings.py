@@ -24,7 +24,7 @@ from pydantic_settings import (
 from pydantic_settings import SettingsError as _SourceError
 
 from whook.chassis.drain import DEFAULT_GRACE
-from whook.chassis.listen import parse_address
+from whook.chassis.listen import check_address
 
 PREFIX = "WHOOK_"
 MAX_SECRET_FILE = 65_536
@@ -254,5 +254,5 @@ class DaemonSettings(Settings):
     @classmethod
     def _check_address(cls, value: str) -> str:
         if value:
-            parse_address(value)
+            check_address(value)
         return value
