@@ -10,7 +10,7 @@ import os
 import socket
 
 PREFIX = "systemd:"
-"""Begins an address that is a socket's name (FileDescriptorName= of the unit), such as ``systemd:ingress``."""
+"""Begins an address that is a socket's name (FileDescriptorName=), such as ``systemd:ingress``."""
 
 _FIRST = 3
 """The first descriptor that is passed, SD_LISTEN_FDS_START."""
