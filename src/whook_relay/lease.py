@@ -28,6 +28,7 @@ from whook.backplane.ports import (
 )
 from whook.chassis.drain import Drain
 from whook.chassis.logs import get_logger
+from whook.chassis.readiness import Degraded
 from whook.wire import GoAwayCode
 from whook_relay.settings import RelaySettings
 from whook_relay.switch import State, Switch, Tunnel
@@ -42,7 +43,7 @@ _log = get_logger("whook.relay.lease")
 
 
 class Lease:
-    """The relay's lease. `held` tells whether the last renewal succeeded."""
+    """The relay's lease."""
 
     def __init__(
         self,
@@ -57,25 +58,30 @@ class Lease:
         self._switch = switch
         self._relay = relay
         self._drain = drain
-        self.held = False
+        self.held = trio.Event()
+        """It was held at least once."""
+        self._missing: str | Degraded | None = "no lease in the directory"
         self._lost: set[str] = set()  #: ids of projects whose routes went with a lease
 
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    async def run(self) -> None:
         """Announce the relay and renew its lease for ever; put its routes back when the lease was lost."""
-        started = False
         while True:
-            self.held = await self._renew(first=not started)
-            if self.held and not started:
-                started = True
-                task_status.started()
+            self._missing = await self._renew(first=not self.held.is_set())
+            if self._missing is None:
+                self.held.set()
             _renew_tokens(self._switch)
             await trio.sleep(self._settings.lease_interval)
 
-    def check(self) -> str | None:
-        """Tell what is missing for readiness."""
-        return None if self.held else "no lease in the directory"
+    def check(self) -> str | Degraded | None:
+        """Tell what is missing for readiness.
 
-    async def _renew(self, *, first: bool) -> bool:
+        A directory out of reach merely degrades a relay that has its tunnels: a load balancer that took it
+        out would cut them.
+        """
+        return self._missing
+
+    async def _renew(self, *, first: bool) -> str | Degraded | None:
+        """Return what is missing for readiness."""
         relay = replace(self._relay, load=len(self._switch.tunnels), draining=self._drain.begun)
         try:
             if first:  # an earlier process of this name may have left routes to tunnels that died with it
@@ -85,10 +91,15 @@ class Lease:
                 self._lost.update(self._switch.by_project)
                 _log.warning("the lease was lost; putting routes back", tunnels=len(self._lost))
             await self._reclaim()
-        except (Unavailable, LeaseLost) as error:
+        except LeaseLost as error:
             _log.warning("lease not renewed", error=str(error))
-            return False
-        return True
+            return "no lease in the directory"
+        except Unavailable as error:
+            _log.warning("lease not renewed", error=str(error))
+            if first:
+                return f"no lease yet: {error}"
+            return Degraded(f"serving the tunnels that are open, but no new ones: {error}")
+        return None
 
     async def _reclaim(self) -> None:
         """Put the lost routes back; what an outage interrupts goes on at the next renewal."""

@@ -41,6 +41,9 @@ _LEAVE_SPREAD: Final = 0.3
 _LAST_SHARE: Final = 0.1
 #: Seconds given to the directory to take the withdrawal; the lease ends by itself otherwise.
 _WITHDRAW_TIMEOUT: Final = 2.0
+#: Seconds that a start waits for the lease, before it counts as started without one: a supervisor that gave
+#: up on it would only start it again.
+START_PATIENCE: Final = 10.0
 #: Connections beyond the capacity, for handshakes that will be answered with 503.
 _SPARE_CONNECTIONS: Final = 1_000
 
@@ -176,7 +179,8 @@ class _Body:
                         limits=TcpLimits(per_address=None),
                     )
                 )
-                await infrastructure.start(self.lease.run, name="lease")
+                infrastructure.start_soon(self.lease.run, name="lease")
+                await _wait_held(self.lease, drain)
                 task_status.started(RelayPorts(relay.tunnel_url, relay.trunk_url))
                 _log.info("relay ready", tunnels=relay.tunnel_url, trunks=relay.trunk_url)
                 await drain.wait()
@@ -187,6 +191,14 @@ class _Body:
                     trunk.link.finish("the relay has drained")
             infrastructure.cancel_scope.cancel(reason="the relay has drained")
         await _withdraw(self._directory, relay)  # once nothing renews the lease any more
+
+
+async def _wait_held(lease: Lease, drain: Drain) -> None:
+    """Wait until the relay is in the directory."""
+    async with drain.patience(START_PATIENCE):
+        await lease.held.wait()
+    if not lease.held.is_set():
+        _log.warning("started without a lease: unready until the directory answers")
 
 
 def _close(listeners: list[trio.SocketListener]) -> None:

@@ -38,6 +38,7 @@ from whook.backplane.ports.bus import (
     TOPIC_ROUTES,
     Bus,
     BusGap,
+    Recovering,
     Subscription,
     Unavailable,
 )
@@ -102,6 +103,7 @@ __all__ = [
     "ProjectGone",
     "ProjectSet",
     "Projects",
+    "Recovering",
     "RelayEvent",
     "RelayGone",
     "RelayInfo",

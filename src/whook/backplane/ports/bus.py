@@ -28,6 +28,10 @@ class Unavailable(Exception):
     """
 
 
+class Recovering(Unavailable):
+    """It answers, but does not have all that it had yet: what is missing may still be put back."""
+
+
 class BusGap(Exception):
     """Messages of this subscription may have been missed.
 
