@@ -18,6 +18,7 @@ from whook.backplane.ports import (
     BusGap,
     Directory,
     LeaseLost,
+    RecentKicks,
     RelayInfo,
     Route,
     RouteHeld,
@@ -143,25 +144,28 @@ async def follow_bus(
     bus: Bus,
     directory: Directory,
     switch: Switch,
+    kicks: RecentKicks,
     retry: float,
     *,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Close tunnels that were replaced or whose right was withdrawn, for ever.
 
-    After a gap the routes are read; when that fails, again `retry` seconds later.
+    At the start and after a gap the routes and the kicks of late are read; when that fails, again `retry`
+    seconds later. `kicks` are also for judging those who come with a token from before.
     """
     async with bus.subscribe(TOPIC_ROUTES, TOPIC_KICK) as news:
         task_status.started()
+        await _catch_up(bus, directory, switch, kicks, retry)
         while True:
             try:
                 async for topic, message in news:
                     if topic == TOPIC_KICK:
-                        _kick(switch, message)
+                        _kick(switch, kicks, message)
                     else:
                         _follow_route(switch, message)
             except BusGap:
-                await _check_routes(directory, switch, retry)
+                await _catch_up(bus, directory, switch, kicks, retry)
 
 
 def _follow_route(switch: Switch, message: bytes) -> None:
@@ -201,10 +205,11 @@ def _move_watchers(switch: Switch, route: Route) -> None:
             switch.retire(watcher, GoAwayCode.MOVED, "the project is held on another relay now")
 
 
-def _kick(switch: Switch, message: bytes) -> None:
+def _kick(switch: Switch, kicks: RecentKicks, message: bytes) -> None:
     kick = decode_kick(message)
+    kicks.note(kick, time.time())
     for tunnel in list(switch.tunnels.values()):
-        if kick.matches(
+        if kick.covers(tunnel.issued_at) and kick.matches(
             project_id=tunnel.project_id,
             project=tunnel.project,
             user_id=tunnel.user_id,
@@ -213,14 +218,33 @@ def _kick(switch: Switch, message: bytes) -> None:
             switch.retire(tunnel, GoAwayCode.REVOKED, kick.reason, now=True)
 
 
-async def _check_routes(directory: Directory, switch: Switch, retry: float) -> None:
+async def _catch_up(bus: Bus, directory: Directory, switch: Switch, kicks: RecentKicks, retry: float) -> None:
+    """Read what may have been missed, until that succeeds."""
     while True:
         try:
-            routes = await directory.routes()
+            kept = await bus.kept(TOPIC_KICK)
+            routes = await directory.routes() if switch.tunnels else []
         except Unavailable as error:
-            _log.warning("routes not checked after a gap in the bus", error=str(error))
+            _log.warning("routes and kicks not read after a gap in the bus", error=str(error))
             await trio.sleep(retry)
             continue
+        now = time.time()
+        # Not any: each is to be noted.
+        if sum([kicks.note(decode_kick(message), now) for message in kept]):
+            _apply_kicks(switch, kicks)
         for route in routes:
             _obey(switch, route)
         return
+
+
+def _apply_kicks(switch: Switch, kicks: RecentKicks) -> None:
+    for tunnel in list(switch.tunnels.values()):
+        kick = kicks.find(
+            project_id=tunnel.project_id,
+            project=tunnel.project,
+            user_id=tunnel.user_id,
+            token_id=tunnel.token_id,
+            issued_at=tunnel.issued_at,
+        )
+        if kick is not None:
+            switch.retire(tunnel, GoAwayCode.REVOKED, kick.reason, now=True)

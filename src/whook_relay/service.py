@@ -16,7 +16,7 @@ from typing import Final
 
 import trio
 
-from whook.backplane.ports import Bus, Directory, RelayInfo, Unavailable
+from whook.backplane.ports import Bus, Directory, RecentKicks, RelayInfo, Unavailable
 from whook.chassis import metrics
 from whook.chassis.drain import Drain
 from whook.chassis.listen import bound_address, open_listeners
@@ -126,6 +126,7 @@ class _Body:
         self.switch = Switch(max_exchanges=settings.max_exchanges, max_watchers=settings.max_watchers)
         self.lease = Lease(settings, directory, self.switch, relay, drain)
         self.releases = Releases(directory)
+        self._kicks = RecentKicks()
         self.admission = Admission(settings.handshakes_per_second, settings.max_handshakes)
         self._tunnels = Tunnels(
             settings,
@@ -138,6 +139,7 @@ class _Body:
             releases=self.releases,
             admission=self.admission,
             denials=Denials(bus, settings.relay_id),
+            kicks=self._kicks,
             refresh_keys=refresh_keys,
         )
         # Trunks carry what the tunnels finish, so they end after them.
@@ -155,7 +157,9 @@ class _Body:
         """Serve until the drain is over."""
         relay, switch, drain, trunk_drain = self._relay, self.switch, self._drain, self._trunk_drain
         async with trio.open_nursery() as infrastructure:
-            await infrastructure.start(follow_bus, self._bus, self._directory, switch, self._lease_interval)
+            await infrastructure.start(
+                follow_bus, self._bus, self._directory, switch, self._kicks, self._lease_interval
+            )
             infrastructure.start_soon(self._heartbeat.run, name="heartbeat")
             infrastructure.start_soon(self.releases.run, name="releases")
             async with trio.open_nursery() as handlers:
