@@ -150,12 +150,12 @@ class DictProjects:
             raise Unavailable("the store is gone")
         return self.stored.get(name)
 
-    async def create(self, name: str) -> Project:
+    async def create(self, name: str, project_id: str = "") -> Project:
         await trio.lowlevel.checkpoint()
         if self.broken:
             raise Unavailable("the store is gone")
         check_project_name(name)
-        made = Project(id=f"prj_{name}", name=name, created_at=datetime(2025, 1, 1, tzinfo=UTC))
+        made = Project(id=project_id or f"prj_{name}", name=name, created_at=datetime(2025, 1, 1, tzinfo=UTC))
         return self.stored.setdefault(name, made)
 
     async def delete(self, name: str, made_before: datetime) -> bool:
@@ -189,17 +189,18 @@ class TableAuth:
             raise AuthDenied("unknown", "This token is not known.")
         return Principal(user_id=user, user=user, token_id=token, scopes=frozenset({"connect"}))
 
-    async def authorize_tunnel(self, principal: Principal, project: str, *, create: bool) -> None:
+    async def authorize_tunnel(self, principal: Principal, project: str, *, create: bool) -> str:
         await trio.lowlevel.checkpoint()
         owner = self.owners.get(project)
         if owner is None and create:
             self.owners[project] = owner = principal.user
         if owner != principal.user:
             raise AuthDenied("forbidden", "The project is another's.")
+        return f"prj_{project}"
 
-    async def projects_of(self, principal: Principal) -> frozenset[str] | None:
+    async def projects_of(self, principal: Principal) -> dict[str, str] | None:
         await trio.lowlevel.checkpoint()
-        return frozenset(name for name, owner in self.owners.items() if owner == principal.user)
+        return {name: f"prj_{name}" for name, owner in self.owners.items() if owner == principal.user}
 
     async def mint_tunnel_token(self, principal: Principal, project: Project, relay_id: str) -> TunnelToken:
         await trio.lowlevel.checkpoint()
