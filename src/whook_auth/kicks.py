@@ -112,7 +112,9 @@ class Kicks:
             _log.info("kicks that the bus had lost are told again", kicks=len(missing))
 
     def _hear(self, message: bytes) -> None:
-        self._recent.note(decode_kick(message), self._now().timestamp())
+        kick = decode_kick(message)
+        if kick is not None:
+            self._recent.note(kick, self._now().timestamp())
 
     async def _publish(self, kick: Kick, now: float) -> None:
         await self._bus.publish(TOPIC_KICK, encode_event(kick), keep=kick.until - now)

@@ -178,7 +178,9 @@ async def sync_routes(
                         task_status.started()
                     try:
                         async for _, message in subscription:
-                            table.apply(decode_route_event(message))
+                            event = decode_route_event(message)
+                            if event is not None:
+                                table.apply(event)
                     except BusGap:
                         table.fall_behind()
                         _log.warning("the bus has a gap: reloading the route table")

@@ -207,6 +207,8 @@ def _move_watchers(switch: Switch, route: Route) -> None:
 
 def _kick(switch: Switch, kicks: RecentKicks, message: bytes) -> None:
     kick = decode_kick(message)
+    if kick is None:
+        return
     kicks.note(kick, time.time())
     for tunnel in list(switch.tunnels.values()):
         if kick.covers(tunnel.issued_at) and kick.matches(
@@ -229,8 +231,8 @@ async def _catch_up(bus: Bus, directory: Directory, switch: Switch, kicks: Recen
             await trio.sleep(retry)
             continue
         now = time.time()
-        # Not any: each is to be noted.
-        if sum([kicks.note(decode_kick(message), now) for message in kept]):
+        found = [kick for kick in map(decode_kick, kept) if kick is not None]
+        if sum([kicks.note(kick, now) for kick in found]):  # not any: each is to be noted
             _apply_kicks(switch, kicks)
         for route in routes:
             _obey(switch, route)

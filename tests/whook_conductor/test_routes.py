@@ -151,9 +151,9 @@ class Feed:
         self.loads += 1
         return list(self.stored)
 
-    def say(self, event: RouteEvent | None) -> None:
+    def say(self, event: RouteEvent | bytes | None) -> None:
         """Publish an event; None is a gap."""
-        self._send.send_nowait(encode_event(event) if event is not None else None)
+        self._send.send_nowait(event if event is None or isinstance(event, bytes) else encode_event(event))
 
     @asynccontextmanager
     async def subscribe(self, *_: str) -> AsyncIterator[Feed]:
@@ -190,6 +190,18 @@ async def test_the_sync_task_loads_follows_and_heals_a_gap() -> None:
         assert generation_of(table, "a") is None
         nursery.cancel_scope.cancel()
     assert not table.ready
+
+
+async def test_an_event_of_a_newer_version_does_no_harm() -> None:
+    feed = Feed([route("a", 1)])
+    table = RouteTable()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(sync_routes, table, feed, feed)
+        feed.say(b'{"event":"something-new"}')
+        feed.say(RouteSet(route("b", 2)))
+        await trio.testing.wait_all_tasks_blocked()
+        assert (generation_of(table, "a"), generation_of(table, "b")) == (1, 2)
+        nursery.cancel_scope.cancel()
 
 
 async def test_while_a_gap_is_being_mended_the_conductor_is_unready() -> None:

@@ -12,7 +12,16 @@ from tests.support.deadlines import DEADLINE
 from tests.support.links import read, reset_of, until
 from tests.support.relay import Faulty, Relay, hello, open_relay, opened
 from whook.backplane.memory import MemoryBus, open_memory_backplane
-from whook.backplane.ports import TOPIC_KICK, TOPIC_RELAYS, Directory, Kick, RelayInfo, Route, encode_event
+from whook.backplane.ports import (
+    TOPIC_KICK,
+    TOPIC_RELAYS,
+    TOPIC_ROUTES,
+    Directory,
+    Kick,
+    RelayInfo,
+    Route,
+    encode_event,
+)
 from whook.chassis.readiness import Degraded
 from whook.link import Exchange
 from whook.wire import GoAwayCode, ResetCode
@@ -281,6 +290,18 @@ async def test_after_a_gap_the_routes_are_read_anew(outage: bool) -> None:
             assert onlooker.codes == [GoAwayCode.MOVED]
             assert untouched.goaways == []
             assert list(relay.tables.items())[:2] == [("tunnels", 1), ("routes", 1)]
+
+
+async def test_messages_of_a_newer_version_do_no_harm() -> None:
+    async with open_relay() as relay, relay.client() as client, relay.conductor() as conductor:
+        for topic in (TOPIC_KICK, TOPIC_ROUTES):
+            await relay.bus.publish(topic, b'{"event":"something-new","of":1}', keep=60)
+        assert await read(opened(conductor, client, b"x")) == ([200], b"x", [])
+        await relay.bus.publish(TOPIC_KICK, encode_event(Kick(token_id="tok_1", reason="still heard")))
+        await client.ended()
+        assert client.codes == [GoAwayCode.REVOKED]
+        async with open_relay(backplane=relay.backplane, relay_id="relay-2") as other, other.client():
+            pass
 
 
 async def test_the_route_moves_to_another_relay_with_the_same_client() -> None:

@@ -118,7 +118,11 @@ class HttpAuth:
         while True:
             try:
                 async for _, message in subscription:
-                    self._cache.forget(decode_kick(message))
+                    kick = decode_kick(message)
+                    if kick is not None:
+                        self._cache.forget(kick)
+                    else:  # of a newer auth: whatever it means, nothing remembered is sure any more
+                        self._cache.clear()
             except BusGap:
                 self._cache.clear()
                 await trio.lowlevel.checkpoint()

@@ -37,6 +37,7 @@ from whook.backplane.ports.bus import (
     TOPIC_PROJECTS,
     TOPIC_RELAYS,
     TOPIC_ROUTES,
+    TOPICS,
     Bus,
     BusGap,
     Recovering,
@@ -69,6 +70,7 @@ from whook.backplane.ports.events import (
     decode_relay_event,
     decode_route_event,
     encode_event,
+    ignored,
 )
 from whook.backplane.ports.kicks import RecentKicks
 from whook.backplane.ports.projects import Project, Projects
@@ -79,6 +81,7 @@ __all__ = [
     "KEPT",
     "ROLES",
     "SCOPES",
+    "TOPICS",
     "TOPIC_AUDIT",
     "TOPIC_KICK",
     "TOPIC_PROJECTS",
@@ -133,4 +136,5 @@ __all__ = [
     "decode_relay_event",
     "decode_route_event",
     "encode_event",
+    "ignored",
 ]

@@ -22,6 +22,8 @@ TOPIC_AUDIT = "audit"
 """Denied: refusals for auth's audit trail. Published by relays, whose logs have them as well."""
 
 
+TOPICS = (TOPIC_AUDIT, TOPIC_KICK, TOPIC_PROJECTS, TOPIC_RELAYS, TOPIC_ROUTES)
+
 KEPT = 4096
 """Messages kept for a topic: about 1 MB."""
 
