@@ -262,15 +262,16 @@ class Tunnels:
     async def _claim(self, tunnel: Tunnel, *, takeover: bool) -> None:
         tunnel.claimed = True
         try:
-            route = await self._directory.claim(
-                project_id=tunnel.project_id,
-                project=tunnel.project,
-                relay_id=self._settings.relay_id,
-                tunnel_id=tunnel.id,
-                instance=tunnel.instance,
-                holder=tunnel.holder,
-                takeover=takeover,
-            )
+            with self._switch.claims(tunnel):
+                route = await self._directory.claim(
+                    project_id=tunnel.project_id,
+                    project=tunnel.project,
+                    relay_id=self._settings.relay_id,
+                    tunnel_id=tunnel.id,
+                    instance=tunnel.instance,
+                    holder=tunnel.holder,
+                    takeover=takeover,
+                )
         except RouteHeld as held:
             tunnel.claimed = False
             raise _Refused(
@@ -280,6 +281,13 @@ class Tunnels:
             raise _Refused(
                 GoAwayCode.FULL, f"this relay takes no tunnels now: {error}", self._settings.lease_interval
             ) from None
+        newer = tunnel.overtaken_by
+        if newer is not None and newer.generation > route.generation:
+            if newer.instance == tunnel.instance:
+                raise _Refused(GoAwayCode.MOVED, "the client has connected anew")
+            raise _Refused(
+                GoAwayCode.REPLACED, f"another connection holds the project now: {_printable(newer.holder)}"
+            )
         older = self._switch.by_project.get(tunnel.project_id)
         self._switch.hold(tunnel, route.generation)
         if older is not None:  # the bus tells of the route too late to find it

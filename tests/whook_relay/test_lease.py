@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
@@ -20,6 +22,7 @@ from whook.backplane.ports import (
     Kick,
     RelayInfo,
     Route,
+    RouteHeld,
     encode_event,
 )
 from whook.chassis.readiness import Degraded
@@ -59,6 +62,32 @@ async def test_routes_lost_with_the_lease_are_put_back() -> None:
         async with relay.conductor() as conductor:
             assert await read(opened(conductor, shop, b"x")) == ([200], b"x", [])
     assert shop.goaways == []
+
+
+async def test_lost_routes_are_put_back_many_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("whook_relay.lease.RECLAIM_BATCH", 3)
+    sizes: list[int] = []
+
+    class Counting(Faulty):
+        async def reclaim(self, routes: Sequence[Route]) -> list[Route | RouteHeld]:
+            sizes.append(len(routes))
+            return await self._directory.reclaim(routes)
+
+    async with open_memory_backplane() as backplane, AsyncExitStack() as clients:
+        counting = Counting(backplane.directory)
+        relay = await clients.enter_async_context(
+            open_relay(backplane=backplane, directory=counting.seen, **QUICK)
+        )
+        found = [
+            await clients.enter_async_context(relay.client(project=f"p{n}", introduction=hello(f"cli_{n}")))
+            for n in range(7)
+        ]
+        await backplane.directory.withdraw("relay-1")
+        for n, client in enumerate(found):
+            await until_holder(relay, f"p{n}", client.hello.tunnel_id)
+        assert sizes == [3, 3, 1]
+        for client in reversed(found):
+            client.link.close("the test has ended")
 
 
 async def until_holder(relay: Relay, project: str, tunnel_id: str) -> None:
@@ -112,10 +141,10 @@ async def test_a_tunnel_that_ends_while_its_route_is_put_back_leaves_none() -> N
         gate, waiting = trio.Event(), trio.Event()
 
         class Slow(Faulty):
-            async def reclaim(self, route: Route) -> Route:
+            async def reclaim(self, routes: Sequence[Route]) -> list[Route | RouteHeld]:
                 waiting.set()
                 await gate.wait()
-                return await backplane.directory.reclaim(route)
+                return await backplane.directory.reclaim(routes)
 
         slow = Slow(backplane.directory)
         async with open_relay(backplane=backplane, directory=slow.seen, **QUICK) as relay:
