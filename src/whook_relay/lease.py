@@ -90,11 +90,10 @@ class Lease:
             renewed = await self._directory.announce(relay, self._settings.lease_ttl)
             self.held.set()
             if not renewed:
-                switch = self._switch
-                switch.leases += 1
-                switch.lost.update(switch.by_project)
-                if switch.lost:
-                    _log.warning("the lease was lost; putting routes back", tunnels=len(switch.lost))
+                claims = self._switch.claims
+                claims.new_lease(self._switch.by_project)
+                if claims.lost:
+                    _log.warning("the lease was lost; putting routes back", tunnels=len(claims.lost))
             await self._reclaim()
         except LeaseLost as error:
             _log.warning("lease not renewed", error=str(error))
@@ -108,16 +107,16 @@ class Lease:
 
     async def _reclaim(self) -> None:
         """Put the lost routes back; what an outage interrupts goes on at the next renewal."""
-        switch = self._switch
-        while switch.lost:
-            batch = list(islice(switch.lost, RECLAIM_BATCH))
+        switch, lost = self._switch, self._switch.claims.lost
+        while lost:
+            batch = list(islice(lost, RECLAIM_BATCH))
             tunnels = [tunnel for tunnel in map(switch.by_project.get, batch) if tunnel is not None]
             if tunnels:
                 routes = [_route(tunnel, self._relay.id) for tunnel in tunnels]
                 answers = await self._directory.reclaim(routes)
                 for tunnel, answer in zip(tunnels, answers, strict=True):
                     await self._take(tunnel, answer)
-            switch.lost.difference_update(batch)
+            lost.difference_update(batch)
 
     async def _take(self, tunnel: Tunnel, answer: Route | RouteHeld) -> None:
         switch = self._switch
@@ -184,7 +183,7 @@ def _follow_route(switch: Switch, message: bytes) -> None:
 
 def _obey(switch: Switch, route: Route) -> None:
     """Make what this relay holds of a project agree with the project's route."""
-    switch.overtake(route)
+    switch.claims.overtake(route)
     tunnel = switch.by_project.get(route.project_id)
     if tunnel is not None and tunnel.id == route.tunnel_id:
         return

@@ -8,14 +8,12 @@ route in front of it. Called by `whook_relay.tunnels` and `whook_relay.trunks`; 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 from enum import Enum
 from typing import Final
 
 import trio
 
-from whook.backplane.ports import Route
 from whook.link import Link
 from whook.wire import (
     CREDIT,
@@ -36,6 +34,7 @@ from whook.wire import (
     encode_reset,
     peek_route,
 )
+from whook_relay.claims import Claims
 
 #: Bytes waiting for a tunnel above which no new exchange is opened on it: its client reads slower than its
 #: webhooks come. Those already under way hold up to their credit (256 KiB) each, so this lets a hundred large
@@ -102,7 +101,6 @@ class Tunnel:
         "issued_at",
         "last_id",
         "link",
-        "overtaken_by",
         "project",
         "project_id",
         "renew_at",
@@ -139,7 +137,6 @@ class Tunnel:
         self.renew_at = renew_at  #: Unix seconds: when its client should come with a new token
         self.watch = watch
         self.generation = 0  #: of its route; 0 until it has one, and for an onlooker
-        self.overtaken_by: Route | None = None  #: what the bus told of while it claimed its own
         self.claimed = False  #: its route may be in the directory
         self.state = State.ACTIVE
         self.last_id = 0
@@ -157,9 +154,7 @@ class Switch:
         self.watchers: dict[str, list[Tunnel]] = {}
         self.tunnels: dict[str, Tunnel] = {}  #: every open one, retired ones and onlookers too
         self.trunks: set[Trunk] = set()
-        self.claiming: dict[str, set[Tunnel]] = {}  #: by project: those that wait for the directory
-        self.lost: set[str] = set()  #: ids of projects whose routes may have gone with a lease
-        self.leases = 0  #: how many the relay has had
+        self.claims = Claims()
         self._empty = trio.Event()
         self.opened = 0
         self.refused = dict.fromkeys(ResetCode, 0)
@@ -177,32 +172,6 @@ class Switch:
     def has_room_to_watch(self, project_id: str) -> bool:
         """Whether the project may have one more onlooker."""
         return len(self.watchers.get(project_id, ())) < self._max_watchers
-
-    @contextmanager
-    def claims(self, tunnel: Tunnel) -> Generator[None]:
-        """Note that the tunnel claims its project as long as the block runs.
-
-        What becomes of the route before the answer is here is not lost: a newer one is in `overtaken_by`, and
-        one that was made on a lease that has ended is in `lost`.
-        """
-        leases = self.leases
-        waiting = self.claiming.setdefault(tunnel.project_id, set())
-        waiting.add(tunnel)
-        try:
-            yield
-            if self.leases != leases:
-                self.lost.add(tunnel.project_id)
-        finally:
-            waiting.discard(tunnel)
-            if not waiting:
-                self.claiming.pop(tunnel.project_id, None)
-
-    def overtake(self, route: Route) -> None:
-        """Tell those who still wait for their claim of a project that it has this route."""
-        for tunnel in self.claiming.get(route.project_id, ()):
-            known = tunnel.overtaken_by
-            if tunnel.id != route.tunnel_id and (known is None or known.generation < route.generation):
-                tunnel.overtaken_by = route
 
     def hold(self, tunnel: Tunnel, generation: int) -> None:
         """Note that the tunnel holds its project's route of this generation."""

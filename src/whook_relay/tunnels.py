@@ -262,7 +262,7 @@ class Tunnels:
     async def _claim(self, tunnel: Tunnel, *, takeover: bool) -> None:
         tunnel.claimed = True
         try:
-            with self._switch.claims(tunnel):
+            with self._switch.claims.waiting(tunnel.project_id, tunnel.id) as claim:
                 route = await self._directory.claim(
                     project_id=tunnel.project_id,
                     project=tunnel.project,
@@ -281,7 +281,7 @@ class Tunnels:
             raise _Refused(
                 GoAwayCode.FULL, f"this relay takes no tunnels now: {error}", self._settings.lease_interval
             ) from None
-        newer = tunnel.overtaken_by
+        newer = claim.overtaken_by
         if newer is not None and newer.generation > route.generation:
             if newer.instance == tunnel.instance:
                 raise _Refused(GoAwayCode.MOVED, "the client has connected anew")
