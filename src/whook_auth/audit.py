@@ -126,7 +126,9 @@ class AuditTrail:
                     while True:
                         try:
                             async for _, message in news:
-                                await self._take(decode_denied(message))
+                                denied = decode_denied(message)
+                                if denied is not None:
+                                    await self._take(denied)
                         except BusGap:
                             await trio.lowlevel.checkpoint()
             except Unavailable as error:

@@ -53,8 +53,8 @@ def build_internal_api(auth: Auth, service_keys: Sequence[str]) -> APIRouter:
 
     @post(messages.AUTHORIZE_TUNNEL, messages.AuthorizeRequest)
     async def authorize_tunnel(body: messages.AuthorizeRequest) -> object:
-        await auth.authorize_tunnel(body.principal, body.project, create=body.create)
-        return None
+        project_id = await auth.authorize_tunnel(body.principal, body.project, create=body.create)
+        return messages.AuthorizeAnswer(project_id=project_id)
 
     @post(messages.PROJECTS, messages.ProjectsRequest)
     async def projects(body: messages.ProjectsRequest) -> object:

@@ -22,6 +22,7 @@ from whook.backplane.ports import (
     Role,
     encode_event,
 )
+from whook.chassis.ids import new_id
 from whook.chassis.names import check_project_name
 from whook_auth.service import AuthService
 
@@ -70,7 +71,9 @@ class Members:
             _require_scope(principal, "projects:write")
             _require_listed(principal, project)
         entry = self._auth.trail.entry("project.claim", actor=principal.user, target=project)
-        owner = await self._store.claim_project(project, principal.user_id, self._now(), entry)
+        owner = await self._store.claim_project(
+            project, principal.user_id, self._now(), entry, project_id=new_id("prj")
+        )
         if owner == principal.user_id:
             return True
         await self._auth.trail.refused("project.claim", actor=principal.user, target=project, detail="taken")
@@ -117,9 +120,13 @@ class Members:
         await self.require_owner(principal, project, "project.delete")
         entry = self._auth.trail.entry("project.delete", actor=principal.user, target=project)
         at = self._now()
+        project_id = await self._store.project_id(project)
         await self._store.delete_project(project, entry)
         await self._bus.publish(TOPIC_PROJECTS, encode_event(ProjectGone(project, at)))
-        await self._auth.kick(Kick(project=project, reason="the project was deleted"))
+        # By its id, so that whoever claims the name next is not meant.
+        await self._auth.kick(
+            Kick(project=project, project_id=project_id or "", reason="the project was deleted")
+        )
 
     async def _kick(self, project: str, user: Account, reason: str) -> None:
         await self._auth.kick(Kick(project=project, user_id=user.id, reason=reason))

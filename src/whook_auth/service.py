@@ -15,7 +15,6 @@ import structlog
 
 from whook.backplane.ports import (
     SCOPES,
-    TOPIC_KICK,
     Account,
     AuditEntry,
     AuthDenied,
@@ -28,7 +27,6 @@ from whook.backplane.ports import (
     TunnelToken,
     Unavailable,
     User,
-    encode_event,
 )
 from whook.chassis.ids import new_id
 from whook.chassis.names import check_project_name
@@ -37,6 +35,7 @@ from whook_auth.access_token import digest, is_well_formed, new_access_token
 from whook_auth.audit import AuditTrail
 from whook_auth.cache import PrincipalCache
 from whook_auth.keys import KeyRing
+from whook_auth.kicks import Kicks
 
 ADMIN = "admin"
 """Name of the user that is there from the start."""
@@ -90,13 +89,14 @@ class AuthService:
         now: Callable[[], datetime],
     ) -> None:
         self._store = store
-        self._bus = bus
         self._keys = keys
         self._tunnel_lifetime = tunnel_lifetime
         self._now = now
         self._cache = PrincipalCache()
         self.trail = AuditTrail(store, now)
         """The audit trail."""
+        self.kicks = Kicks(bus, lifetime=tunnel_lifetime, now=now)
+        """What relays are told to close; the server runs it."""
         self._local: dict[bytes, Principal] = {}
         self.admin = admin
         """The user that is there from the start."""
@@ -120,8 +120,8 @@ class AuthService:
             raise AuthDenied("expired", f"the token expired at {principal.expires_at:%Y-%m-%d %H:%M} UTC")
         return principal
 
-    async def authorize_tunnel(self, principal: Principal, project: str, *, create: bool) -> None:
-        """Return if the principal may open a tunnel; claim the name if it is free and ``create`` is set."""
+    async def authorize_tunnel(self, principal: Principal, project: str, *, create: bool) -> str:
+        """Return the project's id if the principal may; claim a free name if ``create`` is set."""
         async with self.trail.watching("tunnel.open", principal.user, project):
             _require(principal, "connect")
             _require_listed(principal, project)
@@ -133,15 +133,24 @@ class AuthService:
                     raise AuthDenied("forbidden", f"there is no project {project}")
                 _require(principal, "projects:write")
                 claim = self.trail.entry("project.claim", actor=principal.user, target=project)
-                owner = await self._store.claim_project(project, principal.user_id, self._now(), claim)
+                owner = await self._store.claim_project(
+                    project, principal.user_id, self._now(), claim, project_id=new_id("prj")
+                )
             await self._require_opening(principal, project, owner)
+            project_id = await self._store.project_id(project)
+            if project_id is None:
+                raise AuthDenied("forbidden", f"project {project} has just been deleted")
+            return project_id
 
-    async def projects_of(self, principal: Principal) -> frozenset[str] | None:
-        """Return the names that the principal may see: those it is a member of, as far as its token goes."""
+    async def projects_of(self, principal: Principal) -> dict[str, str] | None:
+        """Return the projects that the principal is a member of, as far as its token goes."""
         if "admin" in principal.scopes and not principal.projects:
             return None
-        found = {one.project for one in await self._store.memberships(user_id=principal.user_id)}
-        return frozenset(found & principal.projects if principal.projects else found)
+        return {
+            one.project: one.project_id
+            for one in await self._store.memberships(user_id=principal.user_id)
+            if not principal.projects or one.project in principal.projects
+        }
 
     async def mint_tunnel_token(self, principal: Principal, project: Project, relay_id: str) -> TunnelToken:
         """Return a token for one tunnel, which never outlives the access token it was asked with."""
@@ -152,6 +161,9 @@ class AuthService:
             if owner is None:
                 raise AuthDenied("forbidden", f"there is no project {project.name}")
             await self._require_opening(principal, project.name, owner)
+            if project.id != await self._store.project_id(project.name):
+                # The conductor's row is of an earlier claim of the name, or this one was given up meanwhile.
+                raise AuthDenied("forbidden", f"project {project.name} has changed hands: ask again")
         lifetime = self._tunnel_lifetime
         if principal.expires_at is not None:
             lifetime = min(lifetime, principal.expires_at - self._now())
@@ -243,10 +255,10 @@ class AuthService:
         return revoked
 
     async def kick(self, kick: Kick) -> None:
-        """Have every relay close the tunnels that are meant."""
+        """Have every relay close the tunnels that are meant. Raises Unavailable as `Kicks.send`."""
         if kick.user_id:
             self._cache.forget_user(kick.user_id)
-        await self._bus.publish(TOPIC_KICK, encode_event(kick))
+        await self.kicks.send(kick)
 
     async def rotate_signing_key(self, *, actor: str = "") -> None:
         """Let a new key sign tunnel tokens; whoever follows `jwks` notices nothing."""

@@ -7,7 +7,7 @@ Holds no state of its own; rights are auth's to judge, projects the store's, rel
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -86,12 +86,15 @@ class Control:
         with _refusals():
             principal = await self._authenticate(token)
             _check_name(name)
-            await self._auth.authorize_tunnel(principal, name, create=not watch)
+            if self._table.cut_off and not watch:
+                detail = "The directory is out of reach: no tunnel can be opened, those that are open go on."
+                raise _busy("unavailable", "Temporarily unavailable", detail)
+            project_id = await self._auth.authorize_tunnel(principal, name, create=not watch)
             holder = await self._holder(name) if watch else None
             relay = self._placement.choose(holder=holder)
             if relay is None:
                 raise _busy("no-relay", "No relay", "No relay has room for another tunnel now.")
-            project = await self._projects.create(name)
+            project = await self._projects.create(name, project_id)
             self._cache.remember(project)
             minted = await self._auth.mint_tunnel_token(principal, project, relay.id)
         return Grant(relay.tunnel_url, minted.token, project.id, self._public_url(name), minted.expires_at)
@@ -102,7 +105,7 @@ class Control:
             principal = await self._authenticate(token)
             visible = await self._auth.projects_of(principal)
             found = await self._projects.list()
-            return [self._view(project) for project in found if visible is None or project.name in visible]
+            return [self._view(project) for project in found if _may_see(visible, project)]
 
     async def project(self, token: str, name: str) -> ProjectView:
         """Return one project. Raises `ProblemError`: 404 also for one that is another's."""
@@ -110,7 +113,7 @@ class Control:
             principal = await self._authenticate(token)
             visible = await self._auth.projects_of(principal)
             project = await self._projects.get(name)
-            if project is None or (visible is not None and name not in visible):
+            if project is None or not _may_see(visible, project):
                 detail = "You have no project of this name."
                 raise ProblemError(404, "unknown-project", "Unknown project", detail)
             return self._view(project)
@@ -129,7 +132,15 @@ class Control:
         return route.relay_id
 
     def _view(self, project: Project) -> ProjectView:
-        return ProjectView(project, self._public_url(project.name), self._table.lookup(project.name))
+        route = self._table.lookup(project.name)
+        if route is not None and route.project_id != project.id:
+            route = None  # of another owner of the name
+        return ProjectView(project, self._public_url(project.name), route)
+
+
+def _may_see(visible: Mapping[str, str] | None, project: Project) -> bool:
+    """Tell whether it is one of these; one of the same name with another id is an earlier owner's."""
+    return visible is None or visible.get(project.name) == project.id
 
 
 def _check_name(name: str) -> None:

@@ -171,8 +171,8 @@ async def sync_projects(cache: ProjectCache, bus: Bus) -> None:
         await retry.pause()
 
 
-async def _follow(cache: ProjectCache, event: ProjectSet | ProjectGone) -> None:
+async def _follow(cache: ProjectCache, event: ProjectSet | ProjectGone | None) -> None:
     if isinstance(event, ProjectSet):
         cache.remember(event.project)
-    else:
+    elif isinstance(event, ProjectGone):
         await cache.delete(event.project, event.deleted_at)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from itertools import islice
 from typing import Final
 
 import trio
@@ -18,6 +19,7 @@ from whook.backplane.ports import (
     BusGap,
     Directory,
     LeaseLost,
+    RecentKicks,
     RelayInfo,
     Route,
     RouteHeld,
@@ -28,6 +30,7 @@ from whook.backplane.ports import (
 )
 from whook.chassis.drain import Drain
 from whook.chassis.logs import get_logger
+from whook.chassis.readiness import Degraded
 from whook.wire import GoAwayCode
 from whook_relay.settings import RelaySettings
 from whook_relay.switch import State, Switch, Tunnel
@@ -36,13 +39,15 @@ from whook_relay.switch import State, Switch, Tunnel
 #: One that came unasked would pass for one that had lost its connection, and what runs on its old tunnel
 #: would be given up; clients come by themselves 60 s before the end.
 RENEW_BEFORE: Final = 90.0
+#: Routes put back by one call: 10,000 are a hundred calls, each of which keeps Redis from others for 4 ms.
+RECLAIM_BATCH: Final = 100
 _REPLACED: Final = "another connection holds the project now"
 
 _log = get_logger("whook.relay.lease")
 
 
 class Lease:
-    """The relay's lease. `held` tells whether the last renewal succeeded."""
+    """The relay's lease."""
 
     def __init__(
         self,
@@ -57,56 +62,70 @@ class Lease:
         self._switch = switch
         self._relay = relay
         self._drain = drain
-        self.held = False
-        self._lost: set[str] = set()  #: ids of projects whose routes went with a lease
+        self.held = trio.Event()
+        """It was held at least once."""
+        self._missing: str | Degraded | None = "no lease in the directory"
 
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    async def run(self) -> None:
         """Announce the relay and renew its lease for ever; put its routes back when the lease was lost."""
-        started = False
         while True:
-            self.held = await self._renew(first=not started)
-            if self.held and not started:
-                started = True
-                task_status.started()
+            self._missing = await self._renew(first=not self.held.is_set())
             _renew_tokens(self._switch)
             await trio.sleep(self._settings.lease_interval)
 
-    def check(self) -> str | None:
-        """Tell what is missing for readiness."""
-        return None if self.held else "no lease in the directory"
+    def check(self) -> str | Degraded | None:
+        """Tell what is missing for readiness.
 
-    async def _renew(self, *, first: bool) -> bool:
+        A directory out of reach merely degrades a relay that has its tunnels: a load balancer that took it
+        out would cut them.
+        """
+        return self._missing
+
+    async def _renew(self, *, first: bool) -> str | Degraded | None:
+        """Return what is missing for readiness."""
         relay = replace(self._relay, load=len(self._switch.tunnels), draining=self._drain.begun)
         try:
             if first:  # an earlier process of this name may have left routes to tunnels that died with it
                 await self._directory.withdraw(relay.id)
             renewed = await self._directory.announce(relay, self._settings.lease_ttl)
-            if not renewed and self._switch.by_project:
-                self._lost.update(self._switch.by_project)
-                _log.warning("the lease was lost; putting routes back", tunnels=len(self._lost))
+            self.held.set()
+            if not renewed:
+                claims = self._switch.claims
+                claims.new_lease(self._switch.by_project)
+                if claims.lost:
+                    _log.warning("the lease was lost; putting routes back", tunnels=len(claims.lost))
             await self._reclaim()
-        except (Unavailable, LeaseLost) as error:
+        except LeaseLost as error:
             _log.warning("lease not renewed", error=str(error))
-            return False
-        return True
+            return "no lease in the directory"
+        except Unavailable as error:
+            _log.warning("lease not renewed", error=str(error))
+            if not self.held.is_set():
+                return f"no lease yet: {error}"
+            return Degraded(f"serving the tunnels that are open, but no new ones: {error}")
+        return None
 
     async def _reclaim(self) -> None:
         """Put the lost routes back; what an outage interrupts goes on at the next renewal."""
-        switch, directory = self._switch, self._directory
-        while self._lost:
-            project_id = next(iter(self._lost))
-            tunnel = switch.by_project.get(project_id)
-            if tunnel is not None:
-                try:
-                    route = await directory.reclaim(_route(tunnel, self._relay.id))
-                except RouteHeld as held:
-                    replace_tunnel(switch, tunnel, held.route)
-                else:
-                    if switch.by_project.get(project_id) is tunnel:
-                        switch.hold(tunnel, route.generation)
-                    else:  # it ended meanwhile, and released the generation that it knew
-                        await directory.release(project_id, route.generation)
-            self._lost.discard(project_id)
+        switch, lost = self._switch, self._switch.claims.lost
+        while lost:
+            batch = list(islice(lost, RECLAIM_BATCH))
+            tunnels = [tunnel for tunnel in map(switch.by_project.get, batch) if tunnel is not None]
+            if tunnels:
+                routes = [_route(tunnel, self._relay.id) for tunnel in tunnels]
+                answers = await self._directory.reclaim(routes)
+                for tunnel, answer in zip(tunnels, answers, strict=True):
+                    await self._take(tunnel, answer)
+            lost.difference_update(batch)
+
+    async def _take(self, tunnel: Tunnel, answer: Route | RouteHeld) -> None:
+        switch = self._switch
+        if isinstance(answer, RouteHeld):
+            replace_tunnel(switch, tunnel, answer.route)
+        elif switch.by_project.get(tunnel.project_id) is tunnel:
+            switch.hold(tunnel, answer.generation)
+        else:  # it ended meanwhile, and released the generation that it knew
+            await self._directory.release(tunnel.project_id, answer.generation)
 
 
 def _route(tunnel: Tunnel, relay_id: str) -> Route:
@@ -132,25 +151,28 @@ async def follow_bus(
     bus: Bus,
     directory: Directory,
     switch: Switch,
+    kicks: RecentKicks,
     retry: float,
     *,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Close tunnels that were replaced or whose right was withdrawn, for ever.
 
-    After a gap the routes are read; when that fails, again `retry` seconds later.
+    At the start and after a gap the routes and the kicks of late are read; when that fails, again `retry`
+    seconds later. `kicks` are also for judging those who come with a token from before.
     """
     async with bus.subscribe(TOPIC_ROUTES, TOPIC_KICK) as news:
         task_status.started()
+        await _catch_up(bus, directory, switch, kicks, retry)
         while True:
             try:
                 async for topic, message in news:
                     if topic == TOPIC_KICK:
-                        _kick(switch, message)
+                        _kick(switch, kicks, message)
                     else:
                         _follow_route(switch, message)
             except BusGap:
-                await _check_routes(directory, switch, retry)
+                await _catch_up(bus, directory, switch, kicks, retry)
 
 
 def _follow_route(switch: Switch, message: bytes) -> None:
@@ -161,6 +183,7 @@ def _follow_route(switch: Switch, message: bytes) -> None:
 
 def _obey(switch: Switch, route: Route) -> None:
     """Make what this relay holds of a project agree with the project's route."""
+    switch.claims.overtake(route)
     tunnel = switch.by_project.get(route.project_id)
     if tunnel is not None and tunnel.id == route.tunnel_id:
         return
@@ -190,10 +213,13 @@ def _move_watchers(switch: Switch, route: Route) -> None:
             switch.retire(watcher, GoAwayCode.MOVED, "the project is held on another relay now")
 
 
-def _kick(switch: Switch, message: bytes) -> None:
+def _kick(switch: Switch, kicks: RecentKicks, message: bytes) -> None:
     kick = decode_kick(message)
+    if kick is None:
+        return
+    kicks.note(kick, time.time())
     for tunnel in list(switch.tunnels.values()):
-        if kick.matches(
+        if kick.covers(tunnel.issued_at) and kick.matches(
             project_id=tunnel.project_id,
             project=tunnel.project,
             user_id=tunnel.user_id,
@@ -202,14 +228,33 @@ def _kick(switch: Switch, message: bytes) -> None:
             switch.retire(tunnel, GoAwayCode.REVOKED, kick.reason, now=True)
 
 
-async def _check_routes(directory: Directory, switch: Switch, retry: float) -> None:
+async def _catch_up(bus: Bus, directory: Directory, switch: Switch, kicks: RecentKicks, retry: float) -> None:
+    """Read what may have been missed, until that succeeds."""
     while True:
         try:
-            routes = await directory.routes()
+            kept = await bus.kept(TOPIC_KICK)
+            routes = await directory.routes() if switch.tunnels else []
         except Unavailable as error:
-            _log.warning("routes not checked after a gap in the bus", error=str(error))
+            _log.warning("routes and kicks not read after a gap in the bus", error=str(error))
             await trio.sleep(retry)
             continue
+        now = time.time()
+        found = [kick for kick in map(decode_kick, kept) if kick is not None]
+        if sum([kicks.note(kick, now) for kick in found]):  # not any: each is to be noted
+            _apply_kicks(switch, kicks)
         for route in routes:
             _obey(switch, route)
         return
+
+
+def _apply_kicks(switch: Switch, kicks: RecentKicks) -> None:
+    for tunnel in list(switch.tunnels.values()):
+        kick = kicks.find(
+            project_id=tunnel.project_id,
+            project=tunnel.project,
+            user_id=tunnel.user_id,
+            token_id=tunnel.token_id,
+            issued_at=tunnel.issued_at,
+        )
+        if kick is not None:
+            switch.retire(tunnel, GoAwayCode.REVOKED, kick.reason, now=True)

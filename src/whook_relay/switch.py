@@ -34,6 +34,7 @@ from whook.wire import (
     encode_reset,
     peek_route,
 )
+from whook_relay.claims import Claims
 
 #: Bytes waiting for a tunnel above which no new exchange is opened on it: its client reads slower than its
 #: webhooks come. Those already under way hold up to their credit (256 KiB) each, so this lets a hundred large
@@ -97,6 +98,7 @@ class Tunnel:
         "holder",
         "id",
         "instance",
+        "issued_at",
         "last_id",
         "link",
         "project",
@@ -119,6 +121,7 @@ class Tunnel:
         token_id: str,
         instance: str,
         holder: str,
+        issued_at: float,
         renew_at: float,
         watch: bool,
     ) -> None:
@@ -130,6 +133,7 @@ class Tunnel:
         self.token_id = token_id
         self.instance = instance
         self.holder = holder
+        self.issued_at = issued_at  #: Unix seconds: when its token was minted
         self.renew_at = renew_at  #: Unix seconds: when its client should come with a new token
         self.watch = watch
         self.generation = 0  #: of its route; 0 until it has one, and for an onlooker
@@ -150,6 +154,7 @@ class Switch:
         self.watchers: dict[str, list[Tunnel]] = {}
         self.tunnels: dict[str, Tunnel] = {}  #: every open one, retired ones and onlookers too
         self.trunks: set[Trunk] = set()
+        self.claims = Claims()
         self._empty = trio.Event()
         self.opened = 0
         self.refused = dict.fromkeys(ResetCode, 0)

@@ -114,7 +114,7 @@ async def roles(store: AuthStore) -> dict[str, str]:
 
 async def test_members_and_the_last_owner(store: AuthStore) -> None:
     assert not await store.set_member("shop", BOB.id, "viewer", T0, entry())
-    await store.claim_project("shop", ANN.id, T0)
+    await store.claim_project("shop", ANN.id, T0, project_id="prj_1")
     assert await store.set_member("shop", BOB.id, "viewer", T0, entry())
     assert await roles(store) == {"ann": "owner", "bob": "viewer"}
     assert await store.role("shop", BOB.id) == "viewer"
@@ -131,12 +131,12 @@ async def test_members_and_the_last_owner(store: AuthStore) -> None:
 
 
 async def test_a_deleted_project_forgets_its_members(store: AuthStore) -> None:
-    await store.claim_project("shop", ANN.id, T0)
+    await store.claim_project("shop", ANN.id, T0, project_id="prj_1")
     await store.set_member("shop", BOB.id, "developer", T0, entry())
     assert await store.delete_project("shop", entry())
     assert not await store.delete_project("shop", entry("not written"))
     assert await store.memberships() == []
-    assert await store.claim_project("shop", BOB.id, T0) == BOB.id
+    assert await store.claim_project("shop", BOB.id, T0, project_id="prj_1") == BOB.id
     assert await roles(store) == {"bob": "owner"}
 
 

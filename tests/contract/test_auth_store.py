@@ -112,9 +112,9 @@ async def test_no_token_for_nobody(store: AuthStore) -> None:
 
 async def test_the_first_claimer_owns_a_name(store: AuthStore) -> None:
     assert await store.owner("shop") is None
-    assert await store.claim_project("shop", ANN.id, T0) == ANN.id
-    assert await store.claim_project("shop", BOB.id, T0) == ANN.id
-    assert await store.claim_project("shop", ANN.id, T0) == ANN.id
+    assert await store.claim_project("shop", ANN.id, T0, project_id="prj_1") == ANN.id
+    assert await store.claim_project("shop", BOB.id, T0, project_id="prj_1") == ANN.id
+    assert await store.claim_project("shop", ANN.id, T0, project_id="prj_1") == ANN.id
     assert await store.owner("shop") == ANN.id
 
 
@@ -122,7 +122,7 @@ async def test_racing_claims_agree_on_the_owner(store: AuthStore) -> None:
     owners: list[str] = []
 
     async def claim(user_id: str) -> None:
-        owners.append(await store.claim_project("shop", user_id, T0))
+        owners.append(await store.claim_project("shop", user_id, T0, project_id="prj_1"))
 
     async with trio.open_nursery() as nursery:
         for n in range(20):

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import trio
 
+from tests.support.claims import LONG, claim, reclaim, relay
 from tests.support.deadlines import DEADLINE
 from tests.support.mirror import TOPICS, RouteMirror
 from whook.backplane.ports import (
@@ -15,7 +16,6 @@ from whook.backplane.ports import (
     Directory,
     LeaseLost,
     RelayGone,
-    RelayInfo,
     RelaySet,
     Route,
     RouteGone,
@@ -24,42 +24,8 @@ from whook.backplane.ports import (
     decode_relay_event,
 )
 
-LONG = 600.0
-"""A lease that outlives every test."""
 SHORT = 0.2
 """A lease that a test waits to end: by the event that says so, never by the clock."""
-
-
-def relay(name: str = "r1", *, load: int = 0, draining: bool = False) -> RelayInfo:
-    url = f"{name}.example:1"
-    return RelayInfo(
-        id=name,
-        tunnel_url=f"ws://{url}",
-        trunk_url=f"tcp://{url}",
-        capacity=10,
-        load=load,
-        version="1",
-        draining=draining,
-    )
-
-
-async def claim(
-    directory: Directory,
-    project: str = "shop",
-    *,
-    by: str = "r1",
-    instance: str = "laptop",
-    takeover: bool = False,
-) -> Route:
-    return await directory.claim(
-        project_id=f"prj_{project}",
-        project=project,
-        relay_id=by,
-        tunnel_id=f"tun_{instance}",
-        instance=instance,
-        holder=f"ann@{instance}",
-        takeover=takeover,
-    )
 
 
 async def test_a_new_directory_is_empty(directory: Directory) -> None:
@@ -100,7 +66,7 @@ async def test_only_an_announced_relay_can_hold(directory: Directory) -> None:
     route = await claim(directory)
     await directory.withdraw("r1")
     with pytest.raises(LeaseLost):
-        await directory.reclaim(route)
+        await reclaim(directory, route)
 
 
 async def test_another_instance_is_refused_and_told_who_holds(directory: Directory) -> None:
@@ -132,7 +98,7 @@ async def test_takeover_fences_the_earlier_holder(directory: Directory) -> None:
     new = await claim(directory, by="r2", instance="desktop", takeover=True)
     assert await directory.release(old.project_id, old.generation) is False
     with pytest.raises(RouteHeld):
-        await directory.reclaim(old)
+        await reclaim(directory, old)
     assert await directory.route("prj_shop") == new
 
 
@@ -171,7 +137,7 @@ async def test_a_route_lost_with_its_lease_can_be_put_back(directory: Directory)
     lost = await claim(directory)
     await directory.withdraw("r1")
     assert await directory.announce(relay(), LONG) is False
-    back = await directory.reclaim(lost)
+    back = await reclaim(directory, lost)
     assert back.generation > lost.generation
     assert replace(back, generation=lost.generation) == lost
     assert await directory.routes() == [back]
@@ -185,7 +151,7 @@ async def test_a_route_is_not_put_back_over_the_same_clients_newer_one(directory
     newer = await claim(directory, by="r2")
     await directory.announce(relay("r1"), LONG)
     with pytest.raises(RouteHeld):
-        await directory.reclaim(lost)
+        await reclaim(directory, lost)
     assert await directory.routes() == [newer]
 
 
@@ -214,7 +180,7 @@ async def test_a_relays_end_is_one_event_that_fences(backplane: Backplane) -> No
         routes = [await claim(directory, f"p{n}") for n in range(20)]
         await directory.withdraw("r1")
         await directory.announce(relay(), LONG)
-        back = await directory.reclaim(routes[0])
+        back = await reclaim(directory, routes[0])
         await mirror.catch_up()
         [gone] = [event for event in mirror.events if isinstance(event, RelayGone)]
         assert gone.relay_id == "r1"
@@ -293,3 +259,32 @@ async def test_racing_takeovers_have_distinct_generations(directory: Directory) 
     stale = sorted(route.generation for route in won)[:-1]
     assert [await directory.release("prj_shop", generation) for generation in stale] == [False] * 49
     assert len(await directory.routes()) == 1
+
+
+async def test_many_lost_routes_are_put_back_by_one_call(directory: Directory) -> None:
+    await directory.announce(relay("r1"), LONG)
+    await directory.announce(relay("r2"), LONG)
+    lost = [await claim(directory, f"p{n}") for n in range(100)]
+    await directory.withdraw("r1")
+    await directory.announce(relay("r1"), LONG)
+    taken = await claim(directory, "p7", by="r2", instance="desktop")
+    answers = await directory.reclaim(lost)
+    assert isinstance(answers[7], RouteHeld)
+    assert answers[7].route == taken
+    back = [answer for answer in answers if isinstance(answer, Route)]
+    assert [route.project for route in back] == [route.project for route in lost if route.project != "p7"]
+    assert len({route.generation for route in back}) == 99
+    assert min(route.generation for route in back) > max(taken.generation, lost[-1].generation)
+    assert {route.project: route for route in await directory.routes()} == {
+        route.project: route for route in [*back, taken]
+    }
+    assert await directory.reclaim([]) == []
+
+
+async def test_without_a_lease_none_of_many_is_put_back(directory: Directory) -> None:
+    await directory.announce(relay("r1"), LONG)
+    lost = [await claim(directory, f"p{n}") for n in range(3)]
+    await directory.withdraw("r1")
+    with pytest.raises(LeaseLost, match="r1"):
+        await directory.reclaim(lost)
+    assert await directory.routes() == []

@@ -25,6 +25,7 @@ from hypothesis.stateful import (
 )
 from trio.testing import MockClock
 
+from tests.support.claims import reclaim
 from tests.support.deadlines import DEADLINE
 from tests.support.mirror import TOPICS, RouteMirror
 from tests.support.twins import BACKPLANES, BackplaneTwin
@@ -168,7 +169,7 @@ class DirectoryMachine(RuleBasedStateMachine):
     def reclaim(self, route: Route) -> Route:
         held = self.routes.get(route.project_id)
         try:
-            back = self.portal.call(self.directory.reclaim, route)
+            back = self.portal.call(reclaim, self.directory, route)
         except LeaseLost:
             assert route.relay_id not in self.leases
             return route

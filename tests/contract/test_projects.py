@@ -19,36 +19,53 @@ async def test_an_unknown_name_is_none(projects: Projects) -> None:
 
 
 async def test_create_and_get(projects: Projects) -> None:
-    made = await projects.create("shop")
+    made = await projects.create("shop", "prj_1")
     assert made.name == "shop"
-    assert made.id.startswith("prj_")
+    assert made.id == "prj_1"
     assert abs(datetime.now(UTC) - made.created_at) < timedelta(minutes=1)
     assert await projects.get("shop") == made
 
 
 async def test_create_again_gives_the_same(projects: Projects) -> None:
-    assert await projects.create("shop") == await projects.create("shop")
+    assert await projects.create("shop", "prj_1") == await projects.create("shop", "prj_1")
     assert len(await projects.list()) == 1
+
+
+async def test_a_project_of_an_earlier_claim_is_replaced(projects: Projects, store_bus: Bus) -> None:
+    old = await projects.create("shop", "prj_1")
+    async with store_bus.subscribe(TOPIC_PROJECTS) as subscription:
+        new = await projects.create("shop", "prj_2")
+        assert (old.id, new.id) == ("prj_1", "prj_2")
+        with trio.fail_after(DEADLINE):
+            assert decode_project_event((await subscription.__anext__())[1]) == ProjectSet(new)
+    assert await projects.get("shop") == new
+    assert await projects.list() == [new]
+
+
+async def test_who_was_overtaken_by_a_later_claim_replaces_nothing(projects: Projects) -> None:
+    new = await projects.create("shop", "prj_2")
+    assert await projects.create("shop", "prj_1") == new
+    assert await projects.list() == [new]
 
 
 async def test_list_is_by_name(projects: Projects) -> None:
     for name in ("shop", "blog", "crm"):
-        await projects.create(name)
+        await projects.create(name, f"prj_{name}")
     assert [project.name for project in await projects.list()] == ["blog", "crm", "shop"]
 
 
 @pytest.mark.parametrize("name", ["", "Shop", "-shop", "a.b", "x" * 64, "api", "xn--p"])
 async def test_a_bad_name_is_refused(projects: Projects, name: str) -> None:
     with pytest.raises(ValueError, match="project name"):
-        await projects.create(name)
+        await projects.create(name, "prj_1")
     assert await projects.list() == []
 
 
 async def test_only_a_new_project_is_published(projects: Projects, store_bus: Bus) -> None:
     async with store_bus.subscribe(TOPIC_PROJECTS) as subscription:
-        shop = await projects.create("shop")
-        await projects.create("shop")
-        blog = await projects.create("blog")
+        shop = await projects.create("shop", "prj_1")
+        await projects.create("shop", "prj_1")
+        blog = await projects.create("blog", "prj_2")
         with trio.fail_after(DEADLINE):
             events = [decode_project_event((await subscription.__anext__())[1]) for _ in range(2)]
     assert events == [ProjectSet(shop), ProjectSet(blog)]
@@ -60,7 +77,7 @@ async def test_many_at_once_get_the_same_project(
     got: list[Project] = []
 
     async def create(store: Projects) -> None:
-        got.append(await store.create("shop"))
+        got.append(await store.create("shop", "prj_1"))
 
     async with (
         store_twin.open_projects(tmp_path, store_bus) as here,
@@ -80,6 +97,6 @@ async def test_many_at_once_get_the_same_project(
 
 async def test_projects_outlive_the_store(store_twin: StoreTwin, store_bus: Bus, tmp_path: Path) -> None:
     async with store_twin.open_projects(tmp_path, store_bus) as store:
-        made = await store.create("shop")
+        made = await store.create("shop", "prj_1")
     async with store_twin.open_projects(tmp_path, store_bus) as store:
         assert await store.list() == [made]

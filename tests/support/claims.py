@@ -6,13 +6,13 @@ import pytest
 import trio
 
 from tests.support.deadlines import DEADLINE
-from whook.backplane.ports import BusGap, Directory, RelayInfo, Route, Subscription
+from whook.backplane.ports import BusGap, Directory, RelayInfo, Route, RouteHeld, Subscription
 
 LONG = 600.0
 """A lease that outlives every test."""
 
 
-def relay(name: str = "r1", *, load: int = 0) -> RelayInfo:
+def relay(name: str = "r1", *, load: int = 0, draining: bool = False) -> RelayInfo:
     """Give a relay of that name."""
     return RelayInfo(
         id=name,
@@ -21,6 +21,7 @@ def relay(name: str = "r1", *, load: int = 0) -> RelayInfo:
         capacity=50_000,
         load=load,
         version="1",
+        draining=draining,
     )
 
 
@@ -42,6 +43,14 @@ async def claim(
         holder=f"ann@{instance}",
         takeover=takeover,
     )
+
+
+async def reclaim(directory: Directory, route: Route) -> Route:
+    """Put one route back. Raises RouteHeld, as a claim does."""
+    (answer,) = await directory.reclaim([route])
+    if isinstance(answer, RouteHeld):
+        raise answer
+    return answer
 
 
 async def wait_gap(subscription: Subscription) -> None:

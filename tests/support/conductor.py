@@ -23,6 +23,8 @@ from whook.backplane.memory import open_memory_backplane
 from whook.backplane.ports import (
     AuthDenied,
     Backplane,
+    Bus,
+    Directory,
     Principal,
     Project,
     RelayInfo,
@@ -148,12 +150,12 @@ class DictProjects:
             raise Unavailable("the store is gone")
         return self.stored.get(name)
 
-    async def create(self, name: str) -> Project:
+    async def create(self, name: str, project_id: str = "") -> Project:
         await trio.lowlevel.checkpoint()
         if self.broken:
             raise Unavailable("the store is gone")
         check_project_name(name)
-        made = Project(id=f"prj_{name}", name=name, created_at=datetime(2025, 1, 1, tzinfo=UTC))
+        made = Project(id=project_id or f"prj_{name}", name=name, created_at=datetime(2025, 1, 1, tzinfo=UTC))
         return self.stored.setdefault(name, made)
 
     async def delete(self, name: str, made_before: datetime) -> bool:
@@ -187,17 +189,18 @@ class TableAuth:
             raise AuthDenied("unknown", "This token is not known.")
         return Principal(user_id=user, user=user, token_id=token, scopes=frozenset({"connect"}))
 
-    async def authorize_tunnel(self, principal: Principal, project: str, *, create: bool) -> None:
+    async def authorize_tunnel(self, principal: Principal, project: str, *, create: bool) -> str:
         await trio.lowlevel.checkpoint()
         owner = self.owners.get(project)
         if owner is None and create:
             self.owners[project] = owner = principal.user
         if owner != principal.user:
             raise AuthDenied("forbidden", "The project is another's.")
+        return f"prj_{project}"
 
-    async def projects_of(self, principal: Principal) -> frozenset[str] | None:
+    async def projects_of(self, principal: Principal) -> dict[str, str] | None:
         await trio.lowlevel.checkpoint()
-        return frozenset(name for name, owner in self.owners.items() if owner == principal.user)
+        return {name: f"prj_{name}" for name, owner in self.owners.items() if owner == principal.user}
 
     async def mint_tunnel_token(self, principal: Principal, project: Project, relay_id: str) -> TunnelToken:
         await trio.lowlevel.checkpoint()
@@ -281,9 +284,18 @@ class Rig:
 
 @asynccontextmanager
 async def open_conductor(
-    handler: Handler = echo, *, tunnels: Sequence[str] = ("shop",), grace: float = 25.0, **settings: Any
+    handler: Handler = echo,
+    *,
+    tunnels: Sequence[str] = ("shop",),
+    grace: float = 25.0,
+    directory: Callable[[Directory], Directory] | None = None,
+    bus: Bus | None = None,
+    **settings: Any,
 ) -> AsyncIterator[Rig]:
-    """Run a conductor with a far end behind relay `rly`, which holds a tunnel for each of `tunnels`."""
+    """Run a conductor with a far end behind relay `rly`, which holds a tunnel for each of `tunnels`.
+
+    `directory` may wrap the directory that it sees, and `bus` be another than the directory's.
+    """
     far = FarEnd(handler)
     projects, auth = DictProjects(), TableAuth()
     send, receive = trio.open_memory_channel[Outcome](10_000)
@@ -304,8 +316,8 @@ async def open_conductor(
         async def run(*, task_status: trio.TaskStatus[ConductorPorts]) -> None:
             await run_conductor(
                 ConductorSettings(**options),
-                directory=backplane.directory,
-                bus=backplane.bus,
+                directory=directory(backplane.directory) if directory else backplane.directory,
+                bus=bus or backplane.bus,
                 projects=projects,
                 auth=auth,
                 drain=drain,

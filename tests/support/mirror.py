@@ -46,7 +46,7 @@ class RouteMirror:
                     async for topic, message in self._subscription:
                         if topic == MARKER:
                             return
-                        self.apply(decode_route_event(message))
+                        self.apply(_event(message))
                 except BusGap:
                     await self.load()
                     return
@@ -56,7 +56,7 @@ class RouteMirror:
         with trio.fail_after(DEADLINE):
             async for topic, message in self._subscription:
                 if topic == TOPIC_ROUTES:
-                    event = decode_route_event(message)
+                    event = _event(message)
                     self.apply(event)
                     return event
         raise AssertionError("a subscription never ends")
@@ -79,3 +79,9 @@ class RouteMirror:
                     for project_id, route in self.routes.items()
                     if route.relay_id != relay_id or route.generation > generation
                 }
+
+
+def _event(message: bytes) -> RouteEvent:
+    event = decode_route_event(message)
+    assert event is not None, message
+    return event

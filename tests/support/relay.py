@@ -119,6 +119,8 @@ class Relay:
     async def run(
         self,
         directory: Directory | None = None,
+        verifier: Verifier | None = None,
+        refresh_keys: Callable[[], Awaitable[None]] | None = None,
         *,
         task_status: trio.TaskStatus[RelayPorts] = trio.TASK_STATUS_IGNORED,
     ) -> None:
@@ -133,7 +135,8 @@ class Relay:
                 self.settings,
                 directory=directory or self.backplane.directory,
                 bus=self.bus,
-                verifier=Verifier(jwks([SIGNING_KEY])),
+                verifier=verifier or Verifier(jwks([SIGNING_KEY])),
+                refresh_keys=refresh_keys,
                 drain=self.drain,
                 readiness=self.readiness,
                 task_status=task_status,
@@ -255,11 +258,14 @@ async def open_relay(
     directory: Callable[[Directory], Directory] | None = None,
     bus: Bus | None = None,
     grace: float = DEADLINE,
+    verifier: Verifier | None = None,
+    refresh_keys: Callable[[], Awaitable[None]] | None = None,
     **settings: object,
 ) -> AsyncGenerator[Relay]:
     """Run a relay during the block.
 
     `directory` may wrap the directory that it sees, and `bus` be one on which it hears nothing of the routes.
+    `verifier` and `refresh_keys` are its keys and what brings them up to date.
     """
     options = {"trunk_listen": "127.0.0.1:0", "listen": "127.0.0.1:0", "cluster_key": CLUSTER_KEY} | settings
     async with AsyncExitStack() as stack:
@@ -269,7 +275,7 @@ async def open_relay(
         relay.bus = bus or relay.bus
         seen = directory(backplane.directory) if directory else backplane.directory
         nursery = await stack.enter_async_context(trio.open_nursery())
-        relay.ports = await nursery.start(partial(relay.run, seen))
+        relay.ports = await nursery.start(partial(relay.run, seen, verifier, refresh_keys))
         yield relay
         relay.drain.begin("the test has ended")
         with trio.fail_after(DEADLINE):

@@ -15,6 +15,7 @@ from whook_auth.service import TUNNEL_LIFETIME, AuthService
 
 OWNING = frozenset({"connect", "projects:write"})
 SHOP = Project(id="prj_shop", name="shop", created_at=datetime(2026, 1, 1, tzinfo=UTC))
+"""An id that no claim has."""
 
 
 async def someone(store: AuthStore, name: str, *scopes: str) -> Principal:
@@ -79,7 +80,8 @@ async def test_an_admin_may_all_but_does_not_take_over(auth: AuthService, store:
     await auth.authorize_tunnel(ann, "shop", create=True)
     await auth.authorize_tunnel(root, "shop", create=True)
     assert await store.owner("shop") == ann.user_id
-    await auth.mint_tunnel_token(root, SHOP, "r1")
+    shop = replace(SHOP, id=await auth.authorize_tunnel(root, "shop", create=False))
+    await auth.mint_tunnel_token(root, shop, "r1")
     await auth.authorize_tunnel(root, "blog", create=True)
     assert await store.owner("blog") == root.user_id
 
@@ -96,19 +98,19 @@ async def test_an_impossible_name_is_an_error_and_nobodys(
 
 async def test_a_name_owned_before_it_was_reserved_stays_good(auth: AuthService, store: AuthStore) -> None:
     ann = await someone(store, "ann")
-    await store.claim_project("api", ann.user_id, SHOP.created_at)
+    await store.claim_project("api", ann.user_id, SHOP.created_at, project_id="prj_1")
     await auth.authorize_tunnel(ann, "api", create=True)
 
 
 async def test_a_tunnel_token_says_what_it_is_for(auth: AuthService, store: AuthStore) -> None:
     ann = await someone(store, "ann")
-    await auth.authorize_tunnel(ann, "shop", create=True)
-    minted = await auth.mint_tunnel_token(ann, SHOP, "r1")
+    shop = replace(SHOP, id=await auth.authorize_tunnel(ann, "shop", create=True))
+    minted = await auth.mint_tunnel_token(ann, shop, "r1")
     assert minted.token not in repr(minted)
     verifier = Verifier(await auth.jwks())
     claims = verifier.verify(minted.token, relay_id="r1")
     assert (claims.user_id, claims.token_id) == (ann.user_id, ann.token_id)
-    assert (claims.project_id, claims.project, claims.relay_id) == ("prj_shop", "shop", "r1")
+    assert (claims.project_id, claims.project, claims.relay_id) == (shop.id, "shop", "r1")
     assert claims.expires_at - claims.issued_at == TUNNEL_LIFETIME.total_seconds()
     assert minted.expires_at.timestamp() == claims.expires_at
     with pytest.raises(TunnelTokenInvalid, match="wrong-relay"):
@@ -131,11 +133,32 @@ async def test_a_tunnel_token_does_not_outlive_the_access_token(
 ) -> None:
     ann = await someone(store, "ann")
     await auth.authorize_tunnel(ann, "shop", create=True)
+    shop = replace(SHOP, id=await auth.authorize_tunnel(ann, "shop", create=False))
     soon = replace(ann, expires_at=clock() + timedelta(minutes=5))
-    minted = await auth.mint_tunnel_token(soon, SHOP, "r1")
+    minted = await auth.mint_tunnel_token(soon, shop, "r1")
     assert soon.expires_at is not None
     assert minted.expires_at <= soon.expires_at
     assert minted.expires_at > soon.expires_at - timedelta(seconds=3)
     with pytest.raises(AuthDenied) as refused:
-        await auth.mint_tunnel_token(replace(ann, expires_at=clock()), SHOP, "r1")
+        await auth.mint_tunnel_token(replace(ann, expires_at=clock()), shop, "r1")
     assert refused.value.reason == "expired"
+
+
+async def test_no_token_is_minted_for_a_project_of_an_earlier_claim(
+    auth: AuthService, store: AuthStore
+) -> None:
+    ann, bob, root = (
+        await someone(store, "ann"),
+        await someone(store, "bob"),
+        await someone(store, "root", "admin"),
+    )
+    old = replace(SHOP, id=await auth.authorize_tunnel(ann, "shop", create=True))
+    assert await auth.projects_of(ann) == {"shop": old.id}
+    await store.delete_project("shop", auth.trail.entry("project.delete"))
+    new = replace(SHOP, id=await auth.authorize_tunnel(bob, "shop", create=True))
+    assert new.id > old.id
+    assert await auth.projects_of(bob) == {"shop": new.id}
+    for principal in (bob, root):
+        with pytest.raises(AuthDenied, match="changed hands"):
+            await auth.mint_tunnel_token(principal, old, "r1")
+        await auth.mint_tunnel_token(principal, new, "r1")

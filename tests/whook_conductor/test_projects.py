@@ -147,7 +147,7 @@ async def test_a_project_made_while_the_store_is_asked_is_not_taken_for_unknown(
         nursery.start_soon(ask)
         await trio.testing.wait_all_tasks_blocked()
         other = DictProjects()
-        made = await other.create("a")
+        made = await other.create("a", "prj_1")
         found.remember(made)
         store.go_on.set()
     assert answers == [made]

@@ -9,8 +9,8 @@ import trio
 
 from tests.support.deadlines import DEADLINE
 from tests.support.links import read, until
-from tests.support.relay import Relay, hello, open_relay, opened, token
-from whook.chassis.tunnel_token import SigningKey
+from tests.support.relay import SIGNING_KEY, Relay, hello, open_relay, opened, token
+from whook.chassis.tunnel_token import SigningKey, Verifier, jwks
 from whook.link import HandshakeRefused, LinkClosed, TrunkRefused
 from whook.link.websocket import connect_websocket
 from whook.wire import PROTOCOL_VERSION, GoAwayCode, Hello, encode_frame, encode_hello
@@ -172,6 +172,49 @@ async def test_strangers_on_the_tunnel_port() -> None:
                         continue
         async with relay.client() as client, relay.conductor() as conductor:
             assert (await read(opened(conductor, client)))[0] == [200]
+
+
+# -- keys ---------------------------------------------------------------------------------------------------
+
+
+async def test_a_relay_that_has_no_keys_yet_says_503_and_takes_clients_once_it_has() -> None:
+    """401 would end the client for good, though its token may be as good as any."""
+    verifier = Verifier({"keys": []})
+    asked = 0
+
+    async def refresh() -> None:
+        nonlocal asked
+        asked += 1
+        await trio.lowlevel.checkpoint()
+        if asked == 2:
+            verifier.update(jwks([SIGNING_KEY]))
+
+    async with open_relay(verifier=verifier, refresh_keys=refresh) as relay:
+        with pytest.raises(HandshakeRefused) as refused:
+            async with relay.client():
+                pytest.fail("it was taken")
+        assert (refused.value.status, asked) == (503, 1)
+        problem = json.loads(refused.value.body)
+        assert problem["type"] == "urn:whook:problem:unavailable"
+        assert refused.value.headers["retry-after"] == "1"
+        async with relay.client():  # the second time auth was there
+            assert asked == 2
+
+
+async def test_a_relay_that_has_keys_says_401_to_a_token_of_none_of_them() -> None:
+    asked = 0
+
+    async def refresh() -> None:
+        nonlocal asked
+        asked += 1
+        await trio.lowlevel.checkpoint()
+
+    async with open_relay(refresh_keys=refresh) as relay:
+        with pytest.raises(HandshakeRefused) as refused:
+            async with relay.client(key=SigningKey.generate()):
+                pytest.fail("it was taken")
+        assert (refused.value.status, asked) == (401, 1)
+        assert json.loads(refused.value.body)["detail"] == "The tunnel token is refused: unknown-key."
 
 
 # -- trunks -------------------------------------------------------------------------------------------------

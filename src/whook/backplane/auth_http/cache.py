@@ -39,7 +39,7 @@ class DecisionCache:
         self._clock = clock
         self._now = now
         self._principals: OrderedDict[bytes, tuple[Principal, float]] = OrderedDict()
-        self._authorized: OrderedDict[tuple[str, str], tuple[Principal, float]] = OrderedDict()
+        self._authorized: OrderedDict[tuple[str, str], tuple[Principal, str, float]] = OrderedDict()
         self.kicks = 0
         """Counts what was forgotten. Whoever asks auth notes it before, see `put_principal`."""
 
@@ -56,15 +56,15 @@ class DecisionCache:
         if kicks == self.kicks:
             _put(self._principals, _digest(token), (principal, self._clock()))
 
-    def authorized(self, principal: Principal, project: str, *, outage: bool = False) -> bool:
-        """Return whether a tunnel of the project is remembered to be the principal's right."""
+    def authorized(self, principal: Principal, project: str, *, outage: bool = False) -> str | None:
+        """Return the project's id if a tunnel of it is remembered to be the principal's right."""
         found = self._authorized.get((principal.token_id, project))
-        return found is not None and self._stands(found[1], outage=outage)
+        return found[1] if found is not None and self._stands(found[2], outage=outage) else None
 
-    def put_authorized(self, principal: Principal, project: str, *, kicks: int) -> None:
+    def put_authorized(self, principal: Principal, project: str, project_id: str, *, kicks: int) -> None:
         """Remember a right, as `put_principal`."""
         if kicks == self.kicks:
-            _put(self._authorized, (principal.token_id, project), (principal, self._clock()))
+            _put(self._authorized, (principal.token_id, project), (principal, project_id, self._clock()))
 
     def forget(self, kick: Kick) -> None:
         """Drop what a Kick may mean: too much rather than too little."""
@@ -73,7 +73,9 @@ class DecisionCache:
         for digest in [key for key, (who, _) in self._principals.items() if _meant(kick, who)]:
             del self._principals[digest]
         for key in [
-            key for key, (who, _) in self._authorized.items() if _meant(kick, who) and project in ("", key[1])
+            key
+            for key, (who, _, _) in self._authorized.items()
+            if _meant(kick, who) and project in ("", key[1])
         ]:
             del self._authorized[key]
 

@@ -64,22 +64,26 @@ class HttpAuth:
         self._cache.put_principal(token, principal, kicks=kicks)
         return principal
 
-    async def authorize_tunnel(self, principal: Principal, project: str, *, create: bool) -> None:
-        """Return if the principal may open a tunnel. Raises AuthDenied, ValueError and Unavailable."""
-        if self._cache.authorized(principal, project):
-            return
+    async def authorize_tunnel(self, principal: Principal, project: str, *, create: bool) -> str:
+        """Return the project's id if the principal may. Raises AuthDenied, ValueError and Unavailable."""
+        known = self._cache.authorized(principal, project)
+        if known is not None:
+            return known
         kicks = self._cache.kicks
         body = messages.AuthorizeRequest(principal=principal, project=project, create=create)
         try:
-            await self._connection.post(messages.AUTHORIZE_TUNNEL, body)
+            answer = await self._connection.post(messages.AUTHORIZE_TUNNEL, body)
         except Unavailable:
-            if not self._cache.authorized(principal, project, outage=True):
+            known = self._cache.authorized(principal, project, outage=True)
+            if known is None:
                 raise
-        else:
-            self._cache.put_authorized(principal, project, kicks=kicks)
+            return known
+        project_id = _decode(answer, messages.AuthorizeAnswer).project_id
+        self._cache.put_authorized(principal, project, project_id, kicks=kicks)
+        return project_id
 
-    async def projects_of(self, principal: Principal) -> frozenset[str] | None:
-        """Return the names of the projects that the principal may see; None means all of them."""
+    async def projects_of(self, principal: Principal) -> dict[str, str] | None:
+        """Return the ids, by name, of the projects that the principal may see; None means all of them."""
         body = messages.ProjectsRequest(principal=principal)
         answer = await self._connection.post(messages.PROJECTS, body)
         return _decode(answer, messages.ProjectsAnswer).projects
@@ -114,7 +118,11 @@ class HttpAuth:
         while True:
             try:
                 async for _, message in subscription:
-                    self._cache.forget(decode_kick(message))
+                    kick = decode_kick(message)
+                    if kick is not None:
+                        self._cache.forget(kick)
+                    else:  # of a newer auth: whatever it means, nothing remembered is sure any more
+                        self._cache.clear()
             except BusGap:
                 self._cache.clear()
                 await trio.lowlevel.checkpoint()

@@ -6,10 +6,13 @@ asyncio, and needs what an embedded server does not install.
 
 from __future__ import annotations
 
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncGenerator
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
+from functools import partial
 from typing import Final
 
-from whook.backplane.ports import Backplane
+from whook.backplane.ports import TOPICS, Backplane, ignored
+from whook.chassis import metrics
 
 MEMORY: Final = "memory:"
 """The URL of a backplane that lives in this process alone."""
@@ -22,10 +25,24 @@ def open_backplane(url: str) -> AbstractAsyncContextManager[Backplane]:
     if url == MEMORY:
         from whook.backplane.memory import open_memory_backplane
 
-        return open_memory_backplane()
+        return _published(open_memory_backplane())
     from whook.backplane.redis import open_redis_backplane
 
-    return open_redis_backplane(url)
+    return _published(open_redis_backplane(url))
+
+
+@asynccontextmanager
+async def _published(opening: AbstractAsyncContextManager[Backplane]) -> AsyncGenerator[Backplane]:
+    """Publish what the process passes over, as long as the backplane is open."""
+    with ExitStack() as stack:
+        for topic in TOPICS:
+            count = partial(ignored.__getitem__, topic)
+            watch = metrics.watch(
+                "whook_bus_ignored", "Messages on the bus not known here.", count, kind="counter", topic=topic
+            )
+            stack.enter_context(watch)
+        async with opening as backplane:
+            yield backplane
 
 
 def check_backplane_url(url: str) -> None:

@@ -8,6 +8,7 @@ has changed nothing. It must never hold what belongs to a relay without a lease.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import trio
@@ -120,13 +121,18 @@ class MemoryDirectory:
             ),
         )
 
-    async def reclaim(self, route: Route) -> Route:
-        """Put a lost route back unless the project has another one. Raises RouteHeld and LeaseLost."""
+    async def reclaim(self, routes: Sequence[Route]) -> list[Route | RouteHeld]:
+        """Put lost routes back where the project has no other one. Raises LeaseLost."""
         await self._enter()
-        lease = self._lease(route.relay_id)
+        if len({route.relay_id for route in routes}) > 1:
+            raise ValueError("a call puts back routes of one relay")
+        leases = [self._lease(route.relay_id) for route in routes]
+        return [self._reclaim(lease, route) for lease, route in zip(leases, routes, strict=True)]
+
+    def _reclaim(self, lease: _Lease, route: Route) -> Route | RouteHeld:
         held = self._routes.get(route.project_id)
         if held is not None and held.generation > route.generation:
-            raise RouteHeld(held)
+            return RouteHeld(held)
         return self._hold(lease, replace(route, generation=self._next_generation()))
 
     async def release(self, project_id: str, generation: int) -> bool:

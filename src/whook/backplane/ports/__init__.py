@@ -31,13 +31,16 @@ from whook.backplane.ports.auth import (
     User,
 )
 from whook.backplane.ports.bus import (
+    KEPT,
     TOPIC_AUDIT,
     TOPIC_KICK,
     TOPIC_PROJECTS,
     TOPIC_RELAYS,
     TOPIC_ROUTES,
+    TOPICS,
     Bus,
     BusGap,
+    Recovering,
     Subscription,
     Unavailable,
 )
@@ -50,6 +53,7 @@ from whook.backplane.ports.directory import (
     RouteHeld,
 )
 from whook.backplane.ports.events import (
+    CLOCKS_DIFFER,
     Denied,
     Kick,
     ProjectGone,
@@ -66,13 +70,18 @@ from whook.backplane.ports.events import (
     decode_relay_event,
     decode_route_event,
     encode_event,
+    ignored,
 )
+from whook.backplane.ports.kicks import RecentKicks
 from whook.backplane.ports.projects import Project, Projects
 
 __all__ = [
     "CALLER",
+    "CLOCKS_DIFFER",
+    "KEPT",
     "ROLES",
     "SCOPES",
+    "TOPICS",
     "TOPIC_AUDIT",
     "TOPIC_KICK",
     "TOPIC_PROJECTS",
@@ -102,6 +111,8 @@ __all__ = [
     "ProjectGone",
     "ProjectSet",
     "Projects",
+    "RecentKicks",
+    "Recovering",
     "RelayEvent",
     "RelayGone",
     "RelayInfo",
@@ -125,4 +136,5 @@ __all__ = [
     "decode_relay_event",
     "decode_route_event",
     "encode_event",
+    "ignored",
 ]

@@ -43,6 +43,7 @@ class Membership:
     """One user's part in one project."""
 
     project: str
+    project_id: str
     user_id: str
     user: str
     role: Role

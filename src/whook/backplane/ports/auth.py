@@ -67,22 +67,24 @@ class Auth(Protocol):
         """Return who holds the access token. Raises AuthDenied (unknown, expired or revoked)."""
         ...
 
-    async def authorize_tunnel(self, principal: Principal, project: str, *, create: bool) -> None:
-        """Return if the principal may open a tunnel for the project of that name.
+    async def authorize_tunnel(self, principal: Principal, project: str, *, create: bool) -> str:
+        """Return the project's id if the principal may open a tunnel for the project of that name.
 
-        A name that nobody owns becomes the principal's if ``create``; otherwise it is refused. Raises
+        A name that nobody owns becomes the principal's if ``create``; otherwise it is refused. The id is new
+        with every claim of a name, so what is stored under another belongs to somebody else. Raises
         AuthDenied (forbidden), and ValueError for a name that no project may have.
         """
         ...
 
-    async def projects_of(self, principal: Principal) -> frozenset[str] | None:
-        """Return the names of the projects that the principal may see; None means all of them."""
+    async def projects_of(self, principal: Principal) -> dict[str, str] | None:
+        """Return the ids, by name, of the projects that the principal may see; None means all of them."""
         ...
 
     async def mint_tunnel_token(self, principal: Principal, project: Project, relay_id: str) -> TunnelToken:
         """Return a token for one tunnel, good for no longer than the access token.
 
-        The rights are checked again. Raises AuthDenied (forbidden or expired).
+        The rights are checked again, and that the project is the one that was claimed under its name. Raises
+        AuthDenied (forbidden or expired).
         """
         ...
 
@@ -178,10 +180,23 @@ class AuthStore(AccountStore, Protocol):
         """Return the user id of the owner of that project name."""
         ...
 
+    async def project_id(self, project: str) -> str | None:
+        """Return the id that was stored when the name was claimed."""
+        ...
+
     async def claim_project(
-        self, project: str, user_id: str, claimed_at: datetime, audit: AuditEntry | None = None
+        self,
+        project: str,
+        user_id: str,
+        claimed_at: datetime,
+        audit: AuditEntry | None = None,
+        *,
+        project_id: str,
     ) -> str:
-        """Make the user the owner unless the name has one; return the first owner's user id."""
+        """Make the user the owner unless the name has one; return the first owner's user id.
+
+        ``project_id`` is stored with the claim, and goes with it.
+        """
         ...
 
     async def signing_keys(self) -> list[StoredKey]:

@@ -59,10 +59,16 @@ class ProjectsRequest(msgspec.Struct, frozen=True):
     principal: Principal
 
 
-class ProjectsAnswer(msgspec.Struct, frozen=True):
-    """The names; None means all."""
+class AuthorizeAnswer(msgspec.Struct, frozen=True):
+    """It may; this is the project's id."""
 
-    projects: frozenset[str] | None
+    project_id: str
+
+
+class ProjectsAnswer(msgspec.Struct, frozen=True):
+    """The ids by name; None means all."""
+
+    projects: dict[str, str] | None
 
 
 class MintRequest(msgspec.Struct, frozen=True):

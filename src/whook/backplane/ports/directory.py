@@ -6,6 +6,7 @@ must never be asked on a webhook's way; conductors keep a mirror, see Directory.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -105,11 +106,12 @@ class Directory(Protocol):
         """
         ...
 
-    async def reclaim(self, route: Route) -> Route:
-        """Put back a route that was lost with the lease, for a tunnel that is still open.
+    async def reclaim(self, routes: Sequence[Route]) -> list[Route | RouteHeld]:
+        """Put back routes of one relay that were lost with its lease, for tunnels that are still open.
 
-        Returns it with a new generation. Unlike `claim` it yields to every other holder of the project, the
-        same instance included: that one is newer. Raises RouteHeld and LeaseLost.
+        Returns for each, in order, the route with a new generation, or who holds the project. Unlike `claim`
+        it yields to every other holder, the same instance included: that one is newer. Raises LeaseLost, and
+        then has put back none. It keeps others waiting, so a hundred are enough for one call.
         """
         ...
 

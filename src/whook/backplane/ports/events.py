@@ -1,15 +1,19 @@
 """Messages on the bus: typed records, each with its topic, as JSON.
 
 Directory, stores and auth encode them, readers decode them by topic. Unknown fields are ignored, so that a
-newer publisher may add some; a message that is no event of its topic raises msgspec.MsgspecError.
+newer publisher may add some; a message that is no event known here is passed over.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import datetime
+from typing import Any, Generic, TypeVar
 
 import msgspec
+import structlog
 
+from whook.backplane.ports.bus import TOPIC_AUDIT, TOPIC_KICK, TOPIC_PROJECTS, TOPIC_RELAYS, TOPIC_ROUTES
 from whook.backplane.ports.directory import RelayInfo, Route
 from whook.backplane.ports.projects import Project
 
@@ -71,6 +75,10 @@ class Denied(_Event, frozen=True, tag="denied", kw_only=True):
     """Refusals since the last one that was published: they are bounded in rate."""
 
 
+CLOCKS_DIFFER = 2.0
+"""Seconds by which the clocks of two auth processes may differ, one that withdraws and one that mints."""
+
+
 class Kick(_Event, frozen=True, tag="kick", kw_only=True):
     """Close every tunnel that matches all of the fields that are not empty.
 
@@ -85,6 +93,10 @@ class Kick(_Event, frozen=True, tag="kick", kw_only=True):
     """The access token from which the tunnel's token was minted."""
     reason: str
     """For the person at the tunnel: one clause without a full stop."""
+    at: float = 0.0
+    """When the right was withdrawn, in Unix seconds; 0 stands for now."""
+    until: float = 0.0
+    """When the last tunnel token that was minted before it ends, in Unix seconds."""
 
     def __post_init__(self) -> None:
         if not (self.project_id or self.project or self.user_id or self.token_id):
@@ -99,6 +111,10 @@ class Kick(_Event, frozen=True, tag="kick", kw_only=True):
             and self.token_id in ("", token_id)
         )
 
+    def covers(self, issued_at: float) -> bool:
+        """Return whether a tunnel token minted then (Unix seconds) may be older than the withdrawal."""
+        return not self.at or issued_at <= self.at + CLOCKS_DIFFER
+
 
 RouteEvent = RouteSet | RouteGone | RelayGone
 RelayEvent = RelaySet | RelayGone
@@ -106,11 +122,11 @@ ProjectEvent = ProjectSet | ProjectGone
 Event = RouteSet | RouteGone | RelayGone | RelaySet | ProjectSet | ProjectGone | Denied | Kick
 
 _encoder = msgspec.json.Encoder()
-_route_events: msgspec.json.Decoder[RouteEvent] = msgspec.json.Decoder(RouteEvent)
-_relay_events: msgspec.json.Decoder[RelayEvent] = msgspec.json.Decoder(RelayEvent)
-_project_events: msgspec.json.Decoder[ProjectEvent] = msgspec.json.Decoder(ProjectEvent)
-_denials = msgspec.json.Decoder(Denied)
-_kicks = msgspec.json.Decoder(Kick)
+_log = structlog.get_logger("whook.backplane")
+
+E = TypeVar("E")
+ignored: Counter[str] = Counter()
+"""Messages that this process has passed over, by topic. `compose` publishes it."""
 
 
 def encode_event(event: Event) -> bytes:
@@ -118,26 +134,31 @@ def encode_event(event: Event) -> bytes:
     return _encoder.encode(event)
 
 
-def decode_route_event(message: bytes) -> RouteEvent:
-    """Return the event in a message of TOPIC_ROUTES. Raises msgspec.MsgspecError."""
-    return _route_events.decode(message)
+class Decoder(Generic[E]):
+    """Reads the messages of one topic, and passes over what it does not know.
+
+    While a cluster is being upgraded, newer processes publish kinds of events that older ones have never
+    heard of. Whoever ended over one would take its tunnels along.
+    """
+
+    def __init__(self, topic: str, kind: Any) -> None:
+        """``kind`` is the type of event or a union of them."""
+        self._topic = topic
+        self._decoder: msgspec.json.Decoder[E] = msgspec.json.Decoder(kind)
+
+    def __call__(self, message: bytes) -> E | None:
+        """Return the event, or None for what is none known here: counted, and logged the first time."""
+        try:
+            return self._decoder.decode(message)
+        except msgspec.MsgspecError as error:
+            if not ignored[self._topic]:
+                _log.warning("a message on the bus is ignored", topic=self._topic, error=str(error))
+            ignored[self._topic] += 1
+            return None
 
 
-def decode_relay_event(message: bytes) -> RelayEvent:
-    """Return the event in a message of TOPIC_RELAYS. Raises msgspec.MsgspecError."""
-    return _relay_events.decode(message)
-
-
-def decode_denied(message: bytes) -> Denied:
-    """Return the event in a message of TOPIC_AUDIT. Raises msgspec.MsgspecError."""
-    return _denials.decode(message)
-
-
-def decode_project_event(message: bytes) -> ProjectEvent:
-    """Return the event in a message of TOPIC_PROJECTS. Raises msgspec.MsgspecError."""
-    return _project_events.decode(message)
-
-
-def decode_kick(message: bytes) -> Kick:
-    """Return the event in a message of TOPIC_KICK. Raises msgspec.MsgspecError."""
-    return _kicks.decode(message)
+decode_route_event: Decoder[RouteEvent] = Decoder(TOPIC_ROUTES, RouteEvent)
+decode_relay_event: Decoder[RelayEvent] = Decoder(TOPIC_RELAYS, RelayEvent)
+decode_project_event: Decoder[ProjectEvent] = Decoder(TOPIC_PROJECTS, ProjectEvent)
+decode_denied: Decoder[Denied] = Decoder(TOPIC_AUDIT, Denied)
+decode_kick: Decoder[Kick] = Decoder(TOPIC_KICK, Kick)

@@ -15,7 +15,8 @@ class Project:
     """A project: a name under which webhooks arrive."""
 
     id: str
-    """``prj_…``; never changes and is never used again."""
+    """``prj_…``, given by auth when the name is claimed; never changes and is never used again. A later
+    claim's is greater."""
     name: str
     """A DNS label, see whook.chassis.names."""
     created_at: datetime
@@ -29,10 +30,12 @@ class Projects(Protocol):
         """Return the project of that name."""
         ...
 
-    async def create(self, name: str) -> Project:
+    async def create(self, name: str, project_id: str) -> Project:
         """Return the project of that name; make it if there is none. Raises ValueError for a bad name.
 
-        Of several callers at once, in whatever processes, all get the same project.
+        A project of the name with an earlier id belonged to an earlier owner, and is replaced. One with a
+        later id stays and is returned: whoever asked has been overtaken. Of several callers at once, in
+        whatever processes, all get the same project.
         """
         ...
 

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Sequence
 from dataclasses import replace
 
 import msgspec
 import trio
 
-from whook.backplane.ports import LeaseLost, RelayInfo, Route, RouteHeld, Unavailable
+from whook.backplane.ports import LeaseLost, Recovering, RelayInfo, Route, RouteHeld, Unavailable
 from whook.backplane.redis import scripts
 from whook.backplane.redis.bridge import CALL_SECONDS, Argument, Bridge
 from whook.backplane.redis.scripts import Script
@@ -116,12 +117,38 @@ class RedisDirectory:
             instance=instance,
             holder=holder,
         )
-        return await self._hold(scripts.CLAIM, route, instance, int(takeover))
+        head, tail = _around_generation(route)
+        result, *detail = await self._run(
+            scripts.CLAIM, project_id, relay_id, instance, int(takeover), head, tail
+        )
+        if result == b"lost":
+            raise LeaseLost(relay_id)
+        if result == b"held":
+            raise RouteHeld(self._seen(_stored_route.decode(detail[0])[1]))
+        return self._seen(replace(route, generation=int(detail[0])))
 
-    async def reclaim(self, route: Route) -> Route:
-        """Put a lost route back unless the project has another one. Raises RouteHeld and LeaseLost."""
-        self._highest = max(self._highest, route.generation)
-        return await self._hold(scripts.RECLAIM, route, route.generation)
+    async def reclaim(self, routes: Sequence[Route]) -> list[Route | RouteHeld]:
+        """Put lost routes back where the project has no other one. Raises LeaseLost."""
+        if not routes:
+            await trio.lowlevel.checkpoint()
+            return []
+        self._highest = max(self._highest, *(route.generation for route in routes))
+        relay_id = routes[0].relay_id
+        if any(route.relay_id != relay_id for route in routes):
+            raise ValueError("a call puts back routes of one relay")
+        arguments: list[Argument] = [relay_id]
+        for route in routes:
+            arguments += [route.project_id, route.generation, *_around_generation(route)]
+        result, *details = await self._run(scripts.RECLAIM, *arguments)
+        if result == b"lost":
+            raise LeaseLost(relay_id)
+        found: list[Route | RouteHeld] = []
+        for route, kind, detail in zip(routes, details[::2], details[1::2], strict=True):
+            if kind == b"held":
+                found.append(RouteHeld(self._seen(_stored_route.decode(detail)[1])))
+            else:
+                found.append(self._seen(replace(route, generation=int(detail))))
+        return found
 
     async def release(self, project_id: str, generation: int) -> bool:
         """Remove a route by its generation; return whether it was there."""
@@ -157,15 +184,6 @@ class RedisDirectory:
         live = {epoch for epoch, _ in _stored_relays.decode(relays)}
         return [self._seen(route) for epoch, route in found.values() if epoch in live]
 
-    async def _hold(self, script: Script, route: Route, *conditions: Argument) -> Route:
-        head, tail = _around_generation(route)
-        result, *detail = await self._run(script, route.project_id, route.relay_id, *conditions, head, tail)
-        if result == b"lost":
-            raise LeaseLost(route.relay_id)
-        if result == b"held":
-            raise RouteHeld(self._seen(_stored_route.decode(detail[0])[1]))
-        return self._seen(replace(route, generation=int(detail[0])))
-
     async def _run(self, script: Script, *arguments: Argument) -> list[bytes]:
         latest = round(trio.current_time() * 1000 + self._ahead) + CALL_MILLISECONDS if self._ahead else 0
         reply = await self._bridge.run(script, self._prefix, self._highest, latest, *arguments)
@@ -188,7 +206,7 @@ class RedisDirectory:
 
     def _check_settled(self) -> None:
         if not self._settled:
-            raise Unavailable("Redis has lost its data, and relays are putting their routes back")
+            raise Recovering("Redis has lost its data, and relays are putting their routes back")
 
     def _seen(self, route: Route) -> Route:
         self._highest = max(self._highest, route.generation)

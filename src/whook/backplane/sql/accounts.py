@@ -108,7 +108,12 @@ class SqlAccountStore:
         )
         others = sa.select(project_members.c.project, project_members.c.user_id, project_members.c.role)
         every = sa.union_all(owners, others).subquery()
-        query = sa.select(every, users.c.name).join(users, users.c.id == every.c.user_id)
+        claim = project_owners.alias()
+        query = (
+            sa.select(every, users.c.name, claim.c.project_id)
+            .join(users, users.c.id == every.c.user_id)
+            .join(claim, claim.c.project == every.c.project)
+        )
         if user_id:
             query = query.where(every.c.user_id == user_id)
         if project:
@@ -116,7 +121,13 @@ class SqlAccountStore:
         query = query.order_by(every.c.project, users.c.name)
         rows = await self._database.read(lambda connection: list(connection.execute(query)))
         return [
-            Membership(project=row.project, user_id=row.user_id, user=row.name, role=_known(row.role))
+            Membership(
+                project=row.project,
+                project_id=row.project_id,
+                user_id=row.user_id,
+                user=row.name,
+                role=_known(row.role),
+            )
             for row in rows
         ]
 

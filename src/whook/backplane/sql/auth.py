@@ -137,11 +137,24 @@ class SqlAuthStore(SqlAccountStore):
         """Return the owner's user id."""
         return await self._database.read(lambda connection: _owner(connection, project))
 
+    async def project_id(self, project: str) -> str | None:
+        """Return the id that was stored with the claim."""
+        query = sa.select(project_owners.c.project_id).where(project_owners.c.project == project)
+        return await self._database.read(lambda connection: connection.scalar(query))
+
     async def claim_project(
-        self, project: str, user_id: str, claimed_at: datetime, audit: AuditEntry | None = None
+        self,
+        project: str,
+        user_id: str,
+        claimed_at: datetime,
+        audit: AuditEntry | None = None,
+        *,
+        project_id: str,
     ) -> str:
         """Return the owner's user id, who is this user if there was none."""
-        insert = project_owners.insert().values(project=project, user_id=user_id, claimed_at=claimed_at)
+        insert = project_owners.insert().values(
+            project=project, user_id=user_id, claimed_at=claimed_at, project_id=project_id
+        )
 
         def work(connection: Connection) -> str:
             inserted = insert_if_absent(connection, insert)

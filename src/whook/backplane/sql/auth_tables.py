@@ -48,6 +48,7 @@ project_owners = sa.Table(
     sa.Column("project", sa.String(63), primary_key=True),
     sa.Column("user_id", sa.ForeignKey("users.id"), nullable=False, index=True),
     sa.Column("claimed_at", UtcDateTime, nullable=False),
+    sa.Column("project_id", sa.String(64), nullable=False, server_default=""),
 )
 
 signing_keys = sa.Table(

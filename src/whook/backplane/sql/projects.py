@@ -14,7 +14,6 @@ from sqlalchemy.engine import Connection, Row
 from whook.backplane.ports import TOPIC_PROJECTS, Bus, Project, ProjectSet, encode_event
 from whook.backplane.sql.columns import NAMING, UtcDateTime
 from whook.backplane.sql.database import Database, insert_if_absent
-from whook.chassis.ids import new_id
 from whook.chassis.names import check_project_name
 
 metadata = sa.MetaData(naming_convention=NAMING)
@@ -39,15 +38,15 @@ class SqlProjects:
         """Return the project of that name."""
         return await self._database.read(lambda connection: _get(connection, name))
 
-    async def create(self, name: str) -> Project:
+    async def create(self, name: str, project_id: str) -> Project:
         """Return the project of that name, made if needed. Raises ValueError for a bad name."""
         check_project_name(name)
         found = await self.get(name)
-        if found is not None:
+        if found is not None and found.id >= project_id:
             return found
-        wanted = Project(id=new_id("prj"), name=name, created_at=datetime.now(UTC))
+        wanted = Project(id=project_id, name=name, created_at=datetime.now(UTC))
         project = await self._database.write(lambda connection: _create(connection, wanted))
-        if project.id == wanted.id:
+        if project == wanted:
             # Lost if we are cancelled just here: readers look a name up that they do not know.
             await self._bus.publish(TOPIC_PROJECTS, encode_event(ProjectSet(project)))
         return project
@@ -68,6 +67,7 @@ def _get(connection: Connection, name: str) -> Project | None:
 
 
 def _create(connection: Connection, wanted: Project) -> Project:
+    connection.execute(projects.delete().where(projects.c.name == wanted.name, projects.c.id < wanted.id))
     insert = projects.insert().values(id=wanted.id, name=wanted.name, created_at=wanted.created_at)
     if insert_if_absent(connection, insert):
         return wanted

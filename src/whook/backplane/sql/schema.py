@@ -33,7 +33,7 @@ class Schema:
 
 
 CONDUCTOR = Schema("conductor", ("conductor_0001",))
-AUTH = Schema("auth", ("auth_0001", "auth_0002"))
+AUTH = Schema("auth", ("auth_0001", "auth_0002", "auth_0003"))
 
 
 class SchemaRefused(Exception):

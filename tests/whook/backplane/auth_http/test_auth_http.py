@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -82,11 +82,12 @@ async def test_the_whole_port(server: Server) -> None:
     async with open_http_auth(server.url, KEY, server.bus) as client:
         principal = await client.authenticate(token)
         assert principal == await server.auth.authenticate(token)
-        await client.authorize_tunnel(principal, "shop", create=True)
+        shop = replace(SHOP, id=await client.authorize_tunnel(principal, "shop", create=True))
+        assert await server.auth.authorize_tunnel(principal, "shop", create=False) == shop.id
         assert await client.projects_of(principal) == await server.auth.projects_of(principal)
-        minted = await client.mint_tunnel_token(principal, SHOP, "relay-1")
+        minted = await client.mint_tunnel_token(principal, shop, "relay-1")
         claims = Verifier(await client.jwks()).verify(minted.token, relay_id="relay-1")
-        assert (claims.project_id, claims.token_id) == (SHOP.id, principal.token_id)
+        assert (claims.project_id, claims.token_id) == (shop.id, principal.token_id)
         assert minted.expires_at == datetime.fromtimestamp(claims.expires_at, UTC)
 
 
@@ -126,17 +127,17 @@ async def test_what_is_known_is_not_asked_again_and_survives_an_outage(server: S
     async with open_http_auth(server.url, KEY, server.bus) as client:
         for _ in range(3):
             principal = await client.authenticate(token)
-            await client.authorize_tunnel(principal, "shop", create=True)
+            shop = replace(SHOP, id=await client.authorize_tunnel(principal, "shop", create=True))
         assert server.asked == ["authenticate", "authorize-tunnel"]
         server.down = True
         assert await client.authenticate(token) == principal
-        await client.authorize_tunnel(principal, "shop", create=False)
+        assert await client.authorize_tunnel(principal, "shop", create=False) == shop.id
         with pytest.raises(Unavailable, match="502"):
-            await client.mint_tunnel_token(principal, SHOP, "relay-1")
+            await client.mint_tunnel_token(principal, shop, "relay-1")
         with pytest.raises(Unavailable):
             await client.authenticate(other)
         server.down = False
-        await client.mint_tunnel_token(principal, SHOP, "relay-1")
+        await client.mint_tunnel_token(principal, shop, "relay-1")
 
 
 async def test_what_is_revoked_is_forgotten(server: Server) -> None:

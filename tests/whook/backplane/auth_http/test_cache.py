@@ -38,10 +38,10 @@ def cache(time: Time) -> DecisionCache:
 def test_it_ends(cache: DecisionCache, time: Time) -> None:
     ann = principal_of("tok_1")
     cache.put_principal("t", ann, kicks=0)
-    cache.put_authorized(ann, "shop", kicks=0)
-    assert (cache.principal("t"), cache.authorized(ann, "shop")) == (ann, True)
+    cache.put_authorized(ann, "shop", "prj_1", kicks=0)
+    assert (cache.principal("t"), cache.authorized(ann, "shop")) == (ann, "prj_1")
     time.seconds = FRESH
-    assert (cache.principal("t"), cache.authorized(ann, "shop")) == (None, False)
+    assert (cache.principal("t"), cache.authorized(ann, "shop")) == (None, None)
     assert cache.principal("t", outage=True) == ann
     assert cache.authorized(ann, "shop", outage=True)
     time.seconds = OUTAGE
@@ -71,17 +71,17 @@ def test_no_longer_than_the_token(cache: DecisionCache, time: Time) -> None:
 def test_a_kick_is_heeded(kick: Kick, principal_stays: bool, right_stays: bool, cache: DecisionCache) -> None:
     ann = principal_of("tok_1")
     cache.put_principal("t", ann, kicks=0)
-    cache.put_authorized(ann, "shop", kicks=0)
+    cache.put_authorized(ann, "shop", "prj_1", kicks=0)
     cache.forget(kick)
     assert (cache.principal("t") is not None) == principal_stays
-    assert cache.authorized(ann, "shop") == right_stays
+    assert (cache.authorized(ann, "shop") is not None) == right_stays
 
 
 def test_an_answer_older_than_a_kick_is_not_kept(cache: DecisionCache) -> None:
     kicks = cache.kicks
     cache.forget(Kick(token_id="tok_1", reason="x"))
     cache.put_principal("t", principal_of("tok_1"), kicks=kicks)
-    cache.put_authorized(principal_of("tok_1"), "shop", kicks=kicks)
+    cache.put_authorized(principal_of("tok_1"), "shop", "prj_1", kicks=kicks)
     assert cache.principal("t") is None
     assert not cache.authorized(principal_of("tok_1"), "shop")
 

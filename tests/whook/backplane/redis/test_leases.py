@@ -10,7 +10,7 @@ from pathlib import Path
 
 import trio
 
-from tests.support.claims import LONG, claim, relay, wait_message
+from tests.support.claims import LONG, claim, reclaim, relay, wait_message
 from tests.support.deadlines import DEADLINE
 from tests.support.mirror import TOPICS, RouteMirror
 from tests.support.redis_server import RedisServer
@@ -77,7 +77,7 @@ async def test_routes_of_ended_leases_go_in_batches_and_none_else(server: RedisS
         await directory.withdraw("r1")
         moved = await claim(directory, "p0", by="r2")
         await directory.announce(relay("r1"), LONG)
-        back = await directory.reclaim(routes[1])
+        back = await reclaim(directory, routes[1])
         standing = sorted([moved.project_id, back.project_id])
         with server.client() as client:
             assert client.hlen("whook:routes") == 25
@@ -108,6 +108,6 @@ async def test_a_relay_that_was_given_up_starts_anew(server: RedisServer) -> Non
         while not isinstance(await mirror.wait_event(), RelayGone):
             pass
         assert await directory.announce(relay(), LONG) is False
-        back = await directory.reclaim(route)
+        back = await reclaim(directory, route)
         assert await mirror.wait_event() == RouteSet(back)
         assert mirror.routes == {back.project_id: back}

@@ -7,7 +7,7 @@ from contextlib import suppress
 import pytest
 import trio
 
-from tests.support.claims import LONG, claim, relay, wait_gap
+from tests.support.claims import LONG, claim, reclaim, relay, wait_gap
 from tests.support.deadlines import DEADLINE
 from tests.support.mirror import TOPICS, RouteMirror
 from tests.support.redis_server import RedisServer
@@ -32,7 +32,7 @@ async def check_unavailable(backplane: Backplane, route: Route) -> None:
         lambda: directory.withdraw("r1"),
         lambda: directory.relays(),
         lambda: claim(directory),
-        lambda: directory.reclaim(route),
+        lambda: reclaim(directory, route),
         lambda: directory.release(route.project_id, route.generation),
         lambda: directory.route(route.project_id),
         lambda: directory.routes(),
@@ -89,7 +89,7 @@ async def test_redis_crashes_and_comes_back_empty(server: RedisServer) -> None:
         with pytest.raises(LeaseLost):
             await claim(directory)
         assert await directory.announce(relay(), LONG) is False
-        back = await directory.reclaim(lost)
+        back = await reclaim(directory, lost)
         assert back.generation > lost.generation
         assert await directory.routes() == [back]
         await wait_gap(subscription)
@@ -127,7 +127,7 @@ async def test_who_knew_more_waits_until_relays_have_put_it_back(server: RedisSe
         server.kill()
         server.start()
         await wait_lease(directory)
-        back = await directory.reclaim(lost[0])
+        back = await reclaim(directory, lost[0])
         # One is back and can be told; that the other is nowhere cannot be told yet.
         assert await directory.route("prj_shop") == back
         for call in (directory.routes, directory.relays, lambda: directory.route("prj_blog")):
@@ -172,7 +172,7 @@ async def test_what_redis_reads_from_its_disk_is_not_relied_upon(server: RedisSe
         with server.client() as client:
             assert client.hlen("whook:routes") == 1
         assert await directory.announce(relay(), LONG) is False
-        back = await directory.reclaim(lost)
+        back = await reclaim(directory, lost)
         assert back.generation > lost.generation
         assert await directory.routes() == [back]
         with server.client() as client:
@@ -194,7 +194,7 @@ async def test_keys_that_somebody_removes_come_back_with_the_heartbeat(server: R
         with server.client() as client:
             assert client.delete(*client.keys(f"whook:{key}"))  # type: ignore[misc]
         if not await directory.announce(relay(), LONG):
-            route = await directory.reclaim(route)
+            route = await reclaim(directory, route)
         assert await directory.relays() == [relay()]
         assert await directory.routes() == [route]
         assert (await claim(directory, takeover=True)).generation > route.generation
@@ -212,7 +212,7 @@ async def test_generations_rise_even_when_the_clock_of_redis_was_set_back(server
         server.kill()
         server.start()
         await wait_lease(directory)
-        assert (await directory.reclaim(lost)).generation > lost.generation
+        assert (await reclaim(directory, lost)).generation > lost.generation
     async with open_redis_backplane(server.url) as other:
         assert (await claim(other.directory, takeover=True)).generation > lost.generation
 

@@ -177,8 +177,8 @@ NEXT = """
 import sqlalchemy as sa
 from alembic import op
 
-revision = "auth_0003"
-down_revision = "auth_0002"
+revision = "auth_0004"
+down_revision = "auth_0003"
 
 
 def upgrade() -> None:
@@ -192,8 +192,8 @@ def next_schema(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Schema:
     """The history as a later program will know it: the present one, and a revision more."""
     shutil.copytree(MIGRATIONS, tmp_path / "migrations", ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(schema_module, "MIGRATIONS", tmp_path / "migrations")
-    (tmp_path / "migrations" / "auth" / "auth_0003_more.py").write_text(NEXT)
-    return Schema("auth", (*AUTH.revisions, "auth_0003"))
+    (tmp_path / "migrations" / "auth" / "auth_0004_more.py").write_text(NEXT)
+    return Schema("auth", (*AUTH.revisions, "auth_0004"))
 
 
 async def test_an_older_schema_is_brought_up_to_date(next_schema: Schema, tmp_path: Path) -> None:
@@ -202,8 +202,8 @@ async def test_an_older_schema_is_brought_up_to_date(next_schema: Schema, tmp_pa
     change(path, "INSERT INTO users (id, name, created_at) VALUES ('usr_old', 'old', '2026-01-01 00:00:00')")
     await make(path, next_schema)
     lines = "\n".join(dump(path))
-    assert all(word in lines for word in ("usr_old", "usr_new", "more", "auth_0003"))
-    with pytest.raises(SchemaRefused, match="schema auth_0003, newer than auth_0002"):
+    assert all(word in lines for word in ("usr_old", "usr_new", "more", "auth_0004"))
+    with pytest.raises(SchemaRefused, match="schema auth_0004, newer than auth_0003"):
         await make(path, AUTH)
 
 
@@ -215,11 +215,11 @@ async def test_a_migration_that_fails_leaves_nothing_behind(
     if existing:
         await make(path, AUTH)
     before = dump(path)
-    script = tmp_path / "migrations" / "auth" / "auth_0003_more.py"
+    script = tmp_path / "migrations" / "auth" / "auth_0004_more.py"
     script.write_text(NEXT + "    raise KeyError('half-way')\n")
     with pytest.raises(KeyError, match="half-way"):
         await make(path, next_schema)
     assert dump(path) == before
     script.write_text(NEXT)
     await make(path, next_schema)
-    assert any("auth_0003" in line for line in dump(path))
+    assert any("auth_0004" in line for line in dump(path))
