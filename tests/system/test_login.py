@@ -74,6 +74,26 @@ def test_login_keeps_a_token_that_connect_uses(server: Served, tmp_path: Path) -
     assert "whk_" not in file.read_text()
 
 
+def test_a_token_that_exists_is_checked_and_kept(server: Served, tmp_path: Path) -> None:
+    token = person(server, "ann")
+    arguments = ("login", "--token", token)
+    assert whook(server, tmp_path, *arguments) == [
+        f"Logged in to {server.api} as ann, with the token that was given."
+    ]
+    (file,) = tmp_path.rglob("credentials.json")
+    assert token in file.read_text()
+    assert whook(server, tmp_path, "whoami")[0] == "user      ann"
+    assert whook(server, tmp_path, "logout") == [f"Logged out of {server.api}."]
+    for refused, status in ((token, 4), ("whk_" + "0" * 40, 4), ("nonsense", 4), ("a b", 2)):
+        with WhookProcess("login", "--token", refused, "--server", server.api, home=tmp_path) as process:
+            assert process.wait() == status, process.story()
+    assert token not in file.read_text()
+    with WhookProcess(*arguments, "--scopes", "connect", "--server", server.api, home=tmp_path) as process:
+        assert process.wait() == 2
+    with WhookProcess("logout", "--token", token, "--server", server.api, home=tmp_path) as process:
+        assert process.wait() == 2, "it would revoke another token than the one that is given"
+
+
 def test_a_login_that_is_denied(server: Served, tmp_path: Path) -> None:
     with WhookProcess("login", "--server", server.api, home=tmp_path) as process:
         code = process.wait_line("and confirm the code")
