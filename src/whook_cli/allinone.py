@@ -24,7 +24,7 @@ import platformdirs
 import trio
 from pydantic import SecretStr, ValidationError
 
-from whook.backplane.memory import open_memory_backplane
+from whook.backplane.compose.factory import MEMORY, open_backplane
 from whook.backplane.ports import Backplane, Unavailable
 from whook.backplane.sql import (
     AUTH,
@@ -167,7 +167,7 @@ class _Body:
     async def run(self) -> None:
         """Open what the services stand on, then run them."""
         async with AsyncExitStack() as stack:
-            backplane = await stack.enter_async_context(open_memory_backplane())
+            backplane = await stack.enter_async_context(open_backplane(MEMORY))
             self._make_data_dir()
             conductor_db = await stack.enter_async_context(
                 open_database(sqlite_url(self._data_dir / "conductor.sqlite3"), CONDUCTOR)
