@@ -161,3 +161,18 @@ def test_the_auth_port_from_the_environment(tmp_path: Path) -> None:
     with WhookProcess(*command, home=tmp_path, env=variables) as process:
         assert process.wait_line("login") == "https://auth.example.com"
         assert process.stop() == 0
+
+
+@pytest.mark.parametrize(("proxies", "address"), [('["127.0.0.0/8"]', "203.0.113.9"), ("[]", "127.0.0.1")])
+def test_the_proxy_before_the_whole_server_is_the_one_before_auth(
+    tmp_path: Path, proxies: str, address: str
+) -> None:
+    """Attempts are counted and audited for the address that it names, if it is trusted."""
+    env = {"WHOOK_CONDUCTOR_TRUSTED_PROXIES": proxies}
+    with whook_serve(tmp_path, env=env) as server:
+        bad = {"Authorization": "Bearer whk_" + "0" * 40, "X-Forwarded-For": "203.0.113.9"}
+        refused = httpx.get(f"{server.auth}/v1/whoami", headers=bad, trust_env=False)
+        assert refused.status_code == 401
+        good = {"Authorization": f"Bearer {server.token}"}
+        found = httpx.get(f"{server.auth}/v1/audit", headers=good, trust_env=False).json()["entries"]
+        assert [one["address"] for one in found if one["action"] == "token.use"] == [address]
