@@ -64,17 +64,34 @@ class KeyRing:
         await self._read()
         return jwks([self._key(stored) for stored in self._stored if self._in_use(stored)])
 
-    async def rotate(self, audit: AuditEntry | None = None) -> None:
-        """Let a new key take over: at once in what is published, after PUBLISH_AHEAD in what signs."""
+    async def rotate_if_older(self, age: timedelta, audit: AuditEntry) -> bool:
+        """Rotate if the newest key began to sign so long ago; return whether this process did it.
+
+        Of several auth processes that find it so, one rotates.
+        """
+        await self._read()
+        endless = [key for key in self._stored if key.retires_at is None]
+        if not endless or self._now() - endless[-1].signs_from < age:
+            return False
+        return await self.rotate(audit, after=endless[-1].kid)
+
+    async def rotate(self, audit: AuditEntry | None = None, *, after: str = "") -> bool:
+        """Let a new key take over: at once in what is published, after PUBLISH_AHEAD in what signs.
+
+        With ``after``, only if no other process has let one follow that key; return whether it did.
+        """
         now = self._now()
         key = SigningKey.generate()
         stored = StoredKey(kid=key.kid, private_pem=key.to_pem(), signs_from=now + PUBLISH_AHEAD)
         last_expiry = stored.signs_from + self._lifetime + timedelta(seconds=LEEWAY)
         # A process that reads the keys late goes on with the old one for as long.
         retire_at = last_expiry + timedelta(seconds=REFRESH)
-        await self._store.add_signing_key(stored, retire_others_at=retire_at, audit=audit)
+        rotated = await self._store.add_signing_key(
+            stored, retire_others_at=retire_at, after=after, audit=audit
+        )
         await self._store.delete_retired_keys(now)
         await self._read()
+        return rotated
 
     async def _read(self) -> None:
         stored = await self._store.signing_keys()

@@ -28,8 +28,8 @@ from whook.backplane.compose import (
 )
 from whook.backplane.compose.command import EXIT_SCHEMA, ConfigFile
 from whook.backplane.sql import AUTH, SchemaRefused, SqlAuthStore, check_url, migrate_database, open_database
-from whook.chassis.daemon import Daemon, run_daemon
-from whook.chassis.settings import DaemonSettings, SettingsError
+from whook.chassis.daemon import Daemon
+from whook.chassis.settings import SettingsError
 from whook_auth.accounts import create_admin
 from whook_auth.internal_api import build_internal_api
 from whook_auth.parts import utc_now
@@ -43,21 +43,7 @@ def _check(configured: Configured) -> Iterator[str]:
     backplane = configured[BackplaneSettings]
     if not backplane.service_key.get_secret_value():
         yield "WHOOK_BACKPLANE_SERVICE_KEY is not set: by it auth knows the conductors of this cluster"
-    for name, check, value in (
-        ("url", check_backplane_url, backplane.url.get_secret_value()),
-        ("auth_database", check_url, backplane.auth_database.get_secret_value()),
-    ):
-        try:
-            check(value)
-        except ValueError as error:
-            yield f"WHOOK_BACKPLANE_{name.upper()}: {error}"
-
-
-async def _run(configured: Configured) -> int:
-    async def body(daemon: Daemon) -> None:
-        await _body(configured, daemon)
-
-    return await run_daemon("whook-auth", body, settings=configured[DaemonSettings])
+    yield from backplane.faults({"url": check_backplane_url, "auth_database": check_url})
 
 
 async def _body(configured: Configured, daemon: Daemon) -> None:
@@ -91,12 +77,7 @@ async def _body(configured: Configured, daemon: Daemon) -> None:
 
 
 def _database(configured: Configured) -> str:
-    url = configured[BackplaneSettings].auth_database.get_secret_value()
-    try:
-        check_url(url)
-    except ValueError as error:
-        raise SettingsError([f"WHOOK_BACKPLANE_AUTH_DATABASE: {error}"]) from None
-    return url
+    return configured[BackplaneSettings].database("auth_database", check_url)
 
 
 async def _migrate(configured: Configured) -> str:
@@ -131,7 +112,7 @@ COMMAND = Command(
     help="Users, access tokens, who owns which project, and the tokens that open tunnels.",
     sections=(AuthSettings, BackplaneSettings),
     check=_check,
-    run=_run,
+    body=_body,
     migrate=_migrate,
     more=_more,
     failures={SchemaRefused: EXIT_SCHEMA},

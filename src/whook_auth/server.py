@@ -3,7 +3,7 @@
 `run_auth` is called by the composition root with auth open over its store.
 
 auth body
-└─ infrastructure: refusals of relays · kicks        an early return is fatal
+└─ infrastructure: refusals of relays · kicks · upkeep        an early return is fatal
    └─ the API and the pages                          end with the drain, at its deadline by force
 """
 
@@ -23,9 +23,10 @@ from whook.chassis.drain import Drain
 from whook.chassis.listen import bound_address, open_listeners
 from whook.chassis.logs import get_logger
 from whook_auth.api import build_api
-from whook_auth.parts import Parts, make_parts
+from whook_auth.parts import Parts, make_parts, utc_now
 from whook_auth.service import AuthService
 from whook_auth.settings import AuthSettings
+from whook_auth.upkeep import Upkeep
 
 _BODY: Final = 65_536
 """Longest request body in bytes: the longest form has a password of a thousand characters in it."""
@@ -76,6 +77,8 @@ async def run_auth(
     async with trio.open_nursery() as infrastructure:
         await infrastructure.start(auth.trail.follow, bus, name="refusals of relays")
         await infrastructure.start(auth.kicks.run, name="kicks")
+        upkeep = Upkeep(auth, store, audit_days=settings.audit_days, key_days=settings.key_days, now=utc_now)
+        infrastructure.start_soon(upkeep.run, name="upkeep")
         async with trio.open_nursery() as handlers:
             serve = partial(
                 serve_asgi, app, listeners, name="auth", drain=drain, limits=AsgiLimits(body=_BODY)

@@ -264,6 +264,10 @@ class AuthService:
         """Let a new key sign tunnel tokens; whoever follows `jwks` notices nothing."""
         await self._keys.rotate(self.trail.entry("key.rotate", actor=actor))
 
+    async def rotate_old_key(self, age: timedelta) -> bool:
+        """Do as `rotate_signing_key` if the present one began to sign so long ago; return whether it did."""
+        return await self._keys.rotate_if_older(age, self.trail.entry("key.rotate", detail="by its age"))
+
     def _new_token(
         self,
         user_id: str,

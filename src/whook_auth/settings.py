@@ -32,6 +32,13 @@ class AuthSettings(Settings):
         5, ge=0, le=60, description="Seconds between two polls of a device that is logging in."
     )
 
+    audit_days: int = Field(
+        400, ge=0, description="Days for which entries of the audit trail are kept; 0: for ever."
+    )
+    key_days: float = Field(
+        30.0, ge=0, description="Days after which a new key signs tunnel tokens; 0: only when it is told to."
+    )
+
     @field_validator("listen")
     @classmethod
     def _check_address(cls, value: str) -> str:

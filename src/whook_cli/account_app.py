@@ -7,12 +7,14 @@ from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
-from whook_cli.options import AccountOptions
+from whook_cli.options import AccountOptions, LoginOptions
 
 Role = Literal["owner", "developer", "viewer"]
 Scope = Literal["connect", "events:read", "events:replay", "projects:write", "admin"]
 Account = Annotated[AccountOptions, Parameter(name="*")]
+Login = Annotated[LoginOptions, Parameter(name="*")]
 _NONE = AccountOptions()
+_NO_LOGIN = LoginOptions()
 
 tokens = App(name="tokens", help="Your access tokens.")
 projects = App(name="projects", help="Your projects and their members.")
@@ -27,13 +29,13 @@ def login(
         str, Parameter(help="What the token may do, separated by spaces. Default: all but admin.")
     ] = "",
 ) -> None:
-    """Log in to a whook server in the browser; whook connect then needs no --token."""
+    """Log in to a whook server in the browser, or keep a given --token; whook connect then needs none."""
     from whook_cli.account_commands import run_login
 
-    run_login(account.server, scopes)
+    run_login(account.server, scopes, account.token)
 
 
-def logout(*, account: Account = _NONE) -> None:
+def logout(*, account: Login = _NO_LOGIN) -> None:
     """Revoke the token of the login and forget it."""
     from whook_cli.account_commands import run_logout
 

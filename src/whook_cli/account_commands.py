@@ -14,7 +14,7 @@ from whook_cli.about import complain, say
 from whook_cli.account_api import AuthApi, Codes, TokenRecord, find_auth, log_in
 from whook_cli.api import check_server, check_token
 from whook_cli.credentials import Login, forget_login, read_logins, store_login, stored_token
-from whook_cli.exits import Exit, ExitCode
+from whook_cli.exits import Exit, ExitCode, UsageError
 from whook_cli.reachable import is_private
 from whook_cli.text import printable
 from whook_cli.tunnel import holder_name
@@ -22,9 +22,16 @@ from whook_cli.tunnel import holder_name
 T = TypeVar("T")
 
 
-def run_login(server: str, scopes: str) -> None:
-    """Log in in a browser and keep the token. Raises `Exit`."""
+def run_login(server: str, scopes: str, given: str | None = None) -> None:
+    """Log in in a browser and keep the token, or keep a given one that is good. Raises `Exit`.
+
+    One from `WHOOK_TOKEN` or a file counts as given.
+    """
     server = check_server(server)
+    if given is not None and scopes:
+        raise UsageError("--scopes is for a login in the browser: a token that exists has its scopes")
+    if given is not None:
+        given = check_token(given, server)
     if not is_private(server):
         complain(f"{server} is not https: the token travels in the clear")
 
@@ -35,17 +42,19 @@ def run_login(server: str, scopes: str) -> None:
 
     async def main() -> str:
         url = await find_auth(server)
-        token = await log_in(url, f"whook of {holder_name()}", scopes, show)
+        token = given or await log_in(url, f"whook of {holder_name()}", scopes, show)
         api = AuthApi(url, token)
         user = (await api.whoami()).user
         try:
             store_login(server, Login(token=token, user=user, auth_url=url))
         except Exit:
-            await api.revoke_current()  # noqa: ASYNC120
+            if given is None:  # nobody else has it
+                await api.revoke_current()  # noqa: ASYNC120
             raise
         return user
 
-    say(f"Logged in to {server} as {printable(trio.run(main))}.")
+    how = ", with the token that was given" if given is not None else ""
+    say(f"Logged in to {server} as {printable(trio.run(main))}{how}.")
 
 
 def run_logout(server: str) -> None:

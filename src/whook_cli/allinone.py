@@ -13,7 +13,7 @@ and connects; it must never hold logic of a service.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,7 @@ import platformdirs
 import trio
 from pydantic import SecretStr, ValidationError
 
-from whook.backplane.memory import open_memory_backplane
+from whook.backplane.compose.factory import MEMORY, open_backplane
 from whook.backplane.ports import Backplane, Unavailable
 from whook.backplane.sql import (
     AUTH,
@@ -35,6 +35,7 @@ from whook.backplane.sql import (
     open_database,
     sqlite_url,
 )
+from whook.chassis.api import Network
 from whook.chassis.daemon import Daemon, run_daemon
 from whook.chassis.drain import Drain
 from whook.chassis.listen import ListenError, format_address
@@ -167,7 +168,7 @@ class _Body:
     async def run(self) -> None:
         """Open what the services stand on, then run them."""
         async with AsyncExitStack() as stack:
-            backplane = await stack.enter_async_context(open_memory_backplane())
+            backplane = await stack.enter_async_context(open_backplane(MEMORY))
             self._make_data_dir()
             conductor_db = await stack.enter_async_context(
                 open_database(sqlite_url(self._data_dir / "conductor.sqlite3"), CONDUCTOR)
@@ -219,7 +220,9 @@ class _Body:
         task_status: trio.TaskStatus[AuthPorts] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         await run_auth(
-            _auth_settings(self._options),
+            _auth_settings(
+                self._options, _conductor_settings(self._options, self._cluster_key).trusted_proxies
+            ),
             auth=auth,
             store=store,
             bus=backplane.bus,
@@ -277,20 +280,27 @@ async def _follow_keys(verifier: Verifier, auth: AuthService, drain: Drain) -> N
             _log.warning("the signing keys cannot be read", error=str(error))
 
 
-def _auth_settings(options: ServerOptions) -> AuthSettings:
+def _auth_settings(options: ServerOptions, trusted_proxies: Sequence[Network]) -> AuthSettings:
+    """Return auth's settings; the proxy in front of the conductor stands in front of auth as well."""
     public_url = options.auth_url
     if public_url is None and options.listen in _WILDCARDS:
         public_url = f"http://{options.domain}:{options.auth_port}"
     # Not `load`: the flags' own variables, WHOOK_AUTH_PORT and WHOOK_AUTH_URL, are no settings of the daemon.
     try:
         return AuthSettings.model_validate(
-            {"listen": format_address(options.listen, options.auth_port), "public_url": public_url}
+            {
+                "listen": format_address(options.listen, options.auth_port),
+                "public_url": public_url,
+                "trusted_proxies": trusted_proxies,
+            }
         )
     except ValidationError as error:
         raise SettingsError([f"--auth-url: {fault['msg']}" for fault in error.errors()]) from None
 
 
-def _conductor_settings(options: ServerOptions, cluster_key: SecretStr, auth_url: str) -> ConductorSettings:
+def _conductor_settings(
+    options: ServerOptions, cluster_key: SecretStr, auth_url: str | None = None
+) -> ConductorSettings:
     flags: dict[str, object] = {
         "listen": format_address(options.listen, options.port),
         "api": format_address(options.listen, options.api_port),

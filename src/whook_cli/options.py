@@ -94,6 +94,13 @@ class AccountOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LoginOptions:
+    """Which server the login is on."""
+
+    server: Annotated[str, Parameter(help="URL of the server's API.")] = DEFAULT_SERVER
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServerOptions:
     """The server of `whook dev` and `whook serve`. Port 0 takes any free port; times are in seconds."""
 

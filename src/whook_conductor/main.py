@@ -31,9 +31,9 @@ from whook.backplane.sql import (
     migrate_database,
     open_database,
 )
-from whook.chassis.daemon import Daemon, run_daemon
+from whook.chassis.daemon import Daemon
 from whook.chassis.drain import Drain
-from whook.chassis.settings import DaemonSettings, SettingsError
+from whook.chassis.settings import DaemonSettings
 from whook_conductor.service import ConductorPorts, run_conductor
 from whook_conductor.settings import ConductorSettings
 
@@ -46,22 +46,9 @@ def _check(configured: Configured) -> Iterator[str]:
         yield "WHOOK_BACKPLANE_SERVICE_KEY is not set: auth answers nobody without it"
     if conductor.drain_delay >= configured[DaemonSettings].drain_seconds:
         yield "WHOOK_CONDUCTOR_DRAIN_DELAY must be shorter than WHOOK_DAEMON_DRAIN_SECONDS"
-    for name, check, value in (
-        ("url", check_backplane_url, backplane.url.get_secret_value()),
-        ("conductor_database", check_url, backplane.conductor_database.get_secret_value()),
-        ("auth_url", check_auth_url, backplane.auth_url),
-    ):
-        try:
-            check(value)
-        except ValueError as error:
-            yield f"WHOOK_BACKPLANE_{name.upper()}: {error}"
-
-
-async def _run(configured: Configured) -> int:
-    async def body(daemon: Daemon) -> None:
-        await _body(configured, daemon)
-
-    return await run_daemon("whook-conductor", body, settings=configured[DaemonSettings])
+    yield from backplane.faults(
+        {"url": check_backplane_url, "conductor_database": check_url, "auth_url": check_auth_url}
+    )
 
 
 async def _body(configured: Configured, daemon: Daemon) -> None:
@@ -106,11 +93,7 @@ async def _body(configured: Configured, daemon: Daemon) -> None:
 
 
 async def _migrate(configured: Configured) -> str:
-    url = configured[BackplaneSettings].conductor_database.get_secret_value()
-    try:
-        check_url(url)
-    except ValueError as error:
-        raise SettingsError([f"WHOOK_BACKPLANE_CONDUCTOR_DATABASE: {error}"]) from None
+    url = configured[BackplaneSettings].database("conductor_database", check_url)
     done = await migrate_database(url, CONDUCTOR)
     return f"the conductor database {'is now' if done else 'was already'} at {CONDUCTOR.head}"
 
@@ -120,7 +103,7 @@ COMMAND = Command(
     help="Takes webhooks in, hands them to relays, and assigns tunnels.",
     sections=(ConductorSettings, BackplaneSettings),
     check=_check,
-    run=_run,
+    body=_body,
     migrate=_migrate,
     failures={SchemaRefused: EXIT_SCHEMA},
 )

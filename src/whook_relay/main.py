@@ -23,8 +23,7 @@ from whook.backplane.compose import (
     check_backplane_url,
     open_backplane,
 )
-from whook.chassis.daemon import Daemon, run_daemon
-from whook.chassis.settings import DaemonSettings
+from whook.chassis.daemon import Daemon
 from whook_relay.service import RelayPorts, run_relay
 from whook_relay.settings import RelaySettings
 
@@ -33,21 +32,7 @@ def _check(configured: Configured) -> Iterator[str]:
     relay, backplane = configured[RelaySettings], configured[BackplaneSettings]
     if not relay.cluster_key.get_secret_value():
         yield "WHOOK_RELAY_CLUSTER_KEY is not set: without it anyone could pass for a conductor"
-    for name, check, value in (
-        ("url", check_backplane_url, backplane.url.get_secret_value()),
-        ("auth_url", check_auth_url, backplane.auth_url),
-    ):
-        try:
-            check(value)
-        except ValueError as error:
-            yield f"WHOOK_BACKPLANE_{name.upper()}: {error}"
-
-
-async def _run(configured: Configured) -> int:
-    async def body(daemon: Daemon) -> None:
-        await _body(configured, daemon)
-
-    return await run_daemon("whook-relay", body, settings=configured[DaemonSettings])
+    yield from backplane.faults({"url": check_backplane_url, "auth_url": check_auth_url})
 
 
 async def _body(configured: Configured, daemon: Daemon) -> None:
@@ -84,7 +69,7 @@ COMMAND = Command(
     help="Holds tunnels, and carries webhooks between conductors and clients.",
     sections=(RelaySettings, BackplaneSettings),
     check=_check,
-    run=_run,
+    body=_body,
 )
 
 

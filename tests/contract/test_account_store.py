@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -207,3 +208,13 @@ async def test_the_audit_trail_comes_in_pages(store: AuthStore) -> None:
     page = await store.audit(limit=2)
     assert [one.action for one in page] == ["a4", "a3"]
     assert [one.action for one in await store.audit(before=page[-1].id, limit=2)] == ["a2", "a1"]
+
+
+async def test_the_earliest_audit_entries_are_pruned(auth_store: AuthStore) -> None:
+    entries = [replace(entry(f"action.{n}"), at=T0 + timedelta(days=n)) for n in range(10)]
+    await auth_store.append_audit(entries)
+    before = T0 + timedelta(days=7)
+    assert await auth_store.prune_audit(before, 5) == 5
+    assert await auth_store.prune_audit(before, 5) == 2
+    assert await auth_store.prune_audit(before, 5) == 0
+    assert [one.action for one in await auth_store.audit()] == ["action.9", "action.8", "action.7"]

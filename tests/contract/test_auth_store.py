@@ -158,3 +158,23 @@ async def test_a_new_key_retires_those_in_use(store: AuthStore) -> None:
 
 def test_secrets_are_not_shown() -> None:
     assert "pem" not in repr(key("a"))
+
+
+async def test_of_several_that_follow_a_key_one_does(auth_store: AuthStore) -> None:
+    first = StoredKey(kid="k0", private_pem=b"pem", signs_from=T0)
+    assert await auth_store.add_signing_key(first)
+    added: list[bool] = []
+
+    async def follow(kid: str) -> None:
+        key = StoredKey(kid=kid, private_pem=b"pem", signs_from=T0 + timedelta(1))
+        added.append(await auth_store.add_signing_key(key, retire_others_at=T0 + timedelta(2), after="k0"))
+
+    async with trio.open_nursery() as nursery:
+        for n in range(1, 6):
+            nursery.start_soon(follow, f"k{n}")
+    assert sorted(added) == [False] * 4 + [True]
+    found = await auth_store.signing_keys()
+    assert [(key.kid == "k0", key.retires_at) for key in found] == [
+        (True, T0 + timedelta(2)),
+        (False, None),
+    ]

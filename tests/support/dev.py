@@ -71,11 +71,15 @@ def whook_dev(home: Path, *options: str, forward: str | None = None) -> Iterator
 
 @contextmanager
 def whook_serve(
-    home: Path, *options: str, ports: tuple[int, ...] | None = None, token: str | None = None
+    home: Path,
+    *options: str,
+    ports: tuple[int, ...] | None = None,
+    token: str | None = None,
+    env: dict[str, str] | None = None,
 ) -> Iterator[Served]:
     """Run `whook serve` until the block ends; `token` is known from an earlier run on the same data."""
     command = ("serve", *_port_options(ports), "--data-dir", str(home / "data"), *options)
-    with WhookProcess(*command, home=home) as process:
+    with WhookProcess(*command, home=home, env=env or {}) as process:
         webhooks = urlsplit(process.wait_line("webhooks", seconds=START))
         assert webhooks.port is not None
         api = process.wait_line("API")

@@ -74,6 +74,26 @@ def test_login_keeps_a_token_that_connect_uses(server: Served, tmp_path: Path) -
     assert "whk_" not in file.read_text()
 
 
+def test_a_token_that_exists_is_checked_and_kept(server: Served, tmp_path: Path) -> None:
+    token = person(server, "ann")
+    arguments = ("login", "--token", token)
+    assert whook(server, tmp_path, *arguments) == [
+        f"Logged in to {server.api} as ann, with the token that was given."
+    ]
+    (file,) = tmp_path.rglob("credentials.json")
+    assert token in file.read_text()
+    assert whook(server, tmp_path, "whoami")[0] == "user      ann"
+    assert whook(server, tmp_path, "logout") == [f"Logged out of {server.api}."]
+    for refused, status in ((token, 4), ("whk_" + "0" * 40, 4), ("nonsense", 4), ("a b", 2)):
+        with WhookProcess("login", "--token", refused, "--server", server.api, home=tmp_path) as process:
+            assert process.wait() == status, process.story()
+    assert token not in file.read_text()
+    with WhookProcess(*arguments, "--scopes", "connect", "--server", server.api, home=tmp_path) as process:
+        assert process.wait() == 2
+    with WhookProcess("logout", "--token", token, "--server", server.api, home=tmp_path) as process:
+        assert process.wait() == 2, "it would revoke another token than the one that is given"
+
+
 def test_a_login_that_is_denied(server: Served, tmp_path: Path) -> None:
     with WhookProcess("login", "--server", server.api, home=tmp_path) as process:
         code = process.wait_line("and confirm the code")
@@ -141,3 +161,18 @@ def test_the_auth_port_from_the_environment(tmp_path: Path) -> None:
     with WhookProcess(*command, home=tmp_path, env=variables) as process:
         assert process.wait_line("login") == "https://auth.example.com"
         assert process.stop() == 0
+
+
+@pytest.mark.parametrize(("proxies", "address"), [('["127.0.0.0/8"]', "203.0.113.9"), ("[]", "127.0.0.1")])
+def test_the_proxy_before_the_whole_server_is_the_one_before_auth(
+    tmp_path: Path, proxies: str, address: str
+) -> None:
+    """Attempts are counted and audited for the address that it names, if it is trusted."""
+    env = {"WHOOK_CONDUCTOR_TRUSTED_PROXIES": proxies}
+    with whook_serve(tmp_path, env=env) as server:
+        bad = {"Authorization": "Bearer whk_" + "0" * 40, "X-Forwarded-For": "203.0.113.9"}
+        refused = httpx.get(f"{server.auth}/v1/whoami", headers=bad, trust_env=False)
+        assert refused.status_code == 401
+        good = {"Authorization": f"Bearer {server.token}"}
+        found = httpx.get(f"{server.auth}/v1/audit", headers=good, trust_env=False).json()["entries"]
+        assert [one["address"] for one in found if one["action"] == "token.use"] == [address]

@@ -52,6 +52,23 @@ async def test_a_relay_says_what_it_is_and_how_much_it_holds() -> None:
         assert info.load == 1
 
 
+async def test_a_start_without_the_directory_listens_refuses_and_heals(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("whook_relay.service.START_PATIENCE", 0.1)
+    async with open_memory_backplane() as backplane:
+        faulty = Faulty(backplane.directory)
+        faulty.broken |= {"withdraw", "claim"}
+        async with open_relay(backplane=backplane, directory=faulty.seen, **QUICK) as relay:
+            assert not relay.readiness.ready
+            assert "no lease yet" in str(relay.readiness.evaluate()["lease"])
+            assert (await relay.refusal()).code == GoAwayCode.FULL
+            faulty.broken.clear()
+            await until(lambda: relay.readiness.ready)
+            async with relay.client() as client:
+                assert await relay.holder() == client.hello.tunnel_id
+
+
 async def test_routes_lost_with_the_lease_are_put_back() -> None:
     async with open_relay(**QUICK) as relay, relay.client() as shop, relay.client(project="blog") as blog:
         before = relay.switch.tunnels[shop.hello.tunnel_id].generation

@@ -5,6 +5,7 @@ costs less than keeping one in step with the body); the bytes of the body never 
 read past the limits before it refuses, and must give the same events however the bytes were cut into feeds.
 """
 
+from abc import ABC, abstractmethod
 from enum import Enum
 from typing import ClassVar, Final, Generic, TypeVar
 
@@ -37,7 +38,7 @@ class State(Enum):
     """Of nothing: an error was reported, or the peer announced that this was its last message."""
 
 
-class MessageReader(Generic[HeadT]):
+class MessageReader(ABC, Generic[HeadT]):
     """Bytes in, events out, for a sequence of messages of one role on one connection."""
 
     __slots__ = (
@@ -70,35 +71,36 @@ class MessageReader(Generic[HeadT]):
     _padded_chunks: ClassVar[bool] = False
     """Whether blanks may follow a chunk size."""
 
+    @abstractmethod
     def _new_parser(self, sink: Sink) -> HeadParser:
-        raise NotImplementedError
+        """Return llhttp for a message of this role."""
 
+    @abstractmethod
     def _head_stop(self, data: bytes, pos: int) -> int:
         """Return the index after the first empty line at or after `pos` that follows a line, or -1."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _refusal(self, error: HttpParserError, first: bytes) -> MessageError:
         """Say what llhttp's error means for a head whose first byte is `first`.
 
         Not the whole head: how much of it has come depends on how the bytes were cut.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def _unfinished(self, head: bytes) -> MessageError:
         """Say what it means that llhttp wants more behind the empty line: its reading and ours differ."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _begin(self, raw: bytes, fields: Headers) -> None:
         """Judge a complete head, report it and set the state for what follows."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _finish(self, trailers: Headers) -> None:
         """Report the end of the message and set the state for what follows."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _take_other(self, data: bytes, pos: int) -> int:
         """Take bytes in a state that only this role has."""
-        raise NotImplementedError
 
     def _translate(self, error: MessageError) -> MessageError:
         """Return the error as this role reports it."""

@@ -18,6 +18,7 @@ import sys
 import tomllib
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, cast
 
@@ -26,6 +27,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 from whook.backplane.ports import Unavailable
 from whook.chassis import metrics
+from whook.chassis.daemon import Daemon, run_daemon
 from whook.chassis.listen import ListenError
 from whook.chassis.logs import configure_logging
 from whook.chassis.settings import DaemonSettings, Settings, SettingsError
@@ -83,8 +85,8 @@ class Command:
     """What it reads beside ``[daemon]``."""
     check: Callable[[Configured], Iterable[str]]
     """Names what is missing or cannot work together, one fault each."""
-    run: Callable[[Configured], Awaitable[int]]
-    """Runs it; gives the exit status."""
+    body: Callable[[Configured, Daemon], Awaitable[None]]
+    """Runs the service inside its daemon."""
     migrate: Callable[[Configured], Awaitable[str]] | None = None
     """Brings its database up to date; gives a line about what was done."""
     more: Callable[[Command, App], None] | None = None
@@ -148,7 +150,11 @@ class Command:
                 raise SettingsError(faults)
             daemon = configured[DaemonSettings]
             configure_logging(daemon.log_format, daemon.log_level)
-            return trio.run(self.run, configured)
+
+            async def main() -> int:
+                return await run_daemon(self.name, partial(self.body, configured), settings=daemon)
+
+            return trio.run(main)
 
         migrate = self.migrate
         if migrate is not None:

@@ -5,18 +5,36 @@ Loaded by the composition roots. All URLs of servers are secrets, since they may
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import ClassVar
 
 from pydantic import Field, SecretStr
 
-from whook.chassis.settings import Settings
+from whook.chassis.settings import Settings, SettingsError
 
 
 class BackplaneSettings(Settings):
     """What a daemon can be told about its surroundings. One file may serve all daemons."""
 
     section: ClassVar[str] = "backplane"
+
+    def faults(self, checks: Mapping[str, Callable[[str], object]]) -> Iterator[str]:
+        """Yield one line for each of these settings that its check refuses with ValueError."""
+        for name, check in checks.items():
+            value = getattr(self, name)
+            try:
+                check(value.get_secret_value() if isinstance(value, SecretStr) else value)
+            except ValueError as error:
+                yield f"WHOOK_BACKPLANE_{name.upper()}: {error}"
+
+    def database(self, name: str, check: Callable[[str], object]) -> str:
+        """Return the URL of a database. Raises SettingsError for one that its check refuses."""
+        faults = list(self.faults({name: check}))
+        if faults:
+            raise SettingsError(faults)
+        url: SecretStr = getattr(self, name)
+        return url.get_secret_value()
 
     url: SecretStr = Field(
         SecretStr(""),

@@ -199,6 +199,10 @@ class AccountStore(Protocol):
         """Write entries that belong to no change."""
         ...
 
+    async def prune_audit(self, before: datetime, limit: int) -> int:
+        """Look at so many of the earliest entries and delete those from before that time; return how many."""
+        ...
+
     async def audit(self, *, before: str = "", limit: int = 100) -> list[AuditEntry]:
         """Return entries, the newest first, from the one before the id ``before``."""
         ...

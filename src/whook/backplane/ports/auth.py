@@ -204,9 +204,18 @@ class AuthStore(AccountStore, Protocol):
         ...
 
     async def add_signing_key(
-        self, key: StoredKey, *, retire_others_at: datetime | None = None, audit: AuditEntry | None = None
-    ) -> None:
-        """Store a key, and with ``retire_others_at`` let every other one that is in use retire then."""
+        self,
+        key: StoredKey,
+        *,
+        retire_others_at: datetime | None = None,
+        after: str = "",
+        audit: AuditEntry | None = None,
+    ) -> bool:
+        """Store a key, and with ``retire_others_at`` let every other one that is in use retire then.
+
+        With ``after``, only if the key of that id has no end yet: of several that want to follow it one does,
+        and the others get False.
+        """
         ...
 
     async def delete_retired_keys(self, before: datetime) -> None:

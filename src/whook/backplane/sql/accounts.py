@@ -300,6 +300,18 @@ class SqlAccountStore:
         """Append to the audit trail."""
         await self._database.write(lambda connection: write_audit(connection, *entries))
 
+    async def prune_audit(self, before: datetime, limit: int) -> int:
+        """Delete some of the earliest entries."""
+        earliest = sa.select(audit_log.c.id, audit_log.c.at).order_by(audit_log.c.id).limit(limit)
+
+        def work(connection: Connection) -> int:
+            old = [row.id for row in connection.execute(earliest) if row.at < before]
+            if old:
+                connection.execute(audit_log.delete().where(audit_log.c.id.in_(old)))
+            return len(old)
+
+        return await self._database.write(work)
+
     async def audit(self, *, before: str = "", limit: int = 100) -> list[AuditEntry]:
         """Return a page of the audit trail."""
         query = sa.select(audit_log).order_by(audit_log.c.id.desc()).limit(limit)

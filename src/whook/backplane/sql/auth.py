@@ -173,21 +173,29 @@ class SqlAuthStore(SqlAccountStore):
         return await self._database.read(lambda connection: [_key(row) for row in connection.execute(query)])
 
     async def add_signing_key(
-        self, key: StoredKey, *, retire_others_at: datetime | None = None, audit: AuditEntry | None = None
-    ) -> None:
-        """Store a signing key."""
+        self,
+        key: StoredKey,
+        *,
+        retire_others_at: datetime | None = None,
+        after: str = "",
+        audit: AuditEntry | None = None,
+    ) -> bool:
+        """Store a signing key, unless the one that it is to follow has been followed."""
+        endless = signing_keys.update().where(signing_keys.c.retires_at.is_(None))
 
-        def work(connection: Connection) -> None:
+        def work(connection: Connection) -> bool:
+            if after:
+                # An update, which waits for another transaction's, so that only one of them finds it endless.
+                ending = endless.where(signing_keys.c.kid == after).values(retires_at=retire_others_at)
+                if connection.execute(ending).rowcount != 1:
+                    return False
             if retire_others_at is not None:
-                connection.execute(
-                    signing_keys.update()
-                    .where(signing_keys.c.retires_at.is_(None))
-                    .values(retires_at=retire_others_at)
-                )
+                connection.execute(endless.values(retires_at=retire_others_at))
             connection.execute(signing_keys.insert().values(asdict(key)))
             write_audit(connection, audit)
+            return True
 
-        await self._database.write(work)
+        return await self._database.write(work)
 
     async def delete_retired_keys(self, before: datetime) -> None:
         """Delete keys that nobody needs any more."""

@@ -207,6 +207,23 @@ async def test_an_older_schema_is_brought_up_to_date(next_schema: Schema, tmp_pa
         await make(path, AUTH)
 
 
+async def test_claims_from_before_get_the_ids_of_projects(tmp_path: Path) -> None:
+    path = tmp_path / "x.db"
+    await make(path, Schema("auth", AUTH.revisions[: AUTH.revisions.index("auth_0003")]))
+    change(path, "INSERT INTO users (id, name, created_at) VALUES ('usr_1', 'ann', '2026-01-01 00:00:00')")
+    for name in ("shop", "blog"):
+        change(
+            path,
+            "INSERT INTO project_owners (project, user_id, claimed_at) "
+            f"VALUES ('{name}', 'usr_1', '2026-01-01 00:00:00')",
+        )
+    await make(path, AUTH)
+    claims = [line for line in dump(path) if line.startswith('INSERT INTO "project_owners"')]
+    ids = {line.partition("'prj_")[2] for line in claims}
+    assert len(claims) == len(ids) == 2
+    assert "" not in ids
+
+
 @pytest.mark.parametrize("existing", [True, False])
 async def test_a_migration_that_fails_leaves_nothing_behind(
     existing: bool, next_schema: Schema, tmp_path: Path
