@@ -22,7 +22,8 @@ import trio
 
 from whook.backplane.ports import Auth, Bus, Directory, Projects
 from whook.chassis import metrics
-from whook.chassis.asgi import AsgiLimits, serve_asgi
+from whook.chassis.admission import Admission
+from whook.chassis.asgi import App, AsgiLimits, serve_asgi
 from whook.chassis.drain import Drain
 from whook.chassis.ids import new_id
 from whook.chassis.listen import bound_address, bound_port, open_listeners
@@ -38,6 +39,7 @@ from whook_conductor.metrics import RequestTotals
 from whook_conductor.outcomes import Consumer, OutcomeRecorder
 from whook_conductor.placement import Placement
 from whook_conductor.projects import ProjectCache, sync_projects
+from whook_conductor.quick import QuickTunnels
 from whook_conductor.relays import watch_relays
 from whook_conductor.resolver import Resolver
 from whook_conductor.routes import RouteTable, sync_routes
@@ -149,15 +151,15 @@ async def run_conductor(
                     await handlers.start(
                         partial(
                             serve_asgi,
-                            build_api(
-                                control,
-                                auth_url=settings.auth_url,
-                                trusted_proxies=settings.trusted_proxies,
-                            ),
+                            _app(settings, control, parts.admission),
                             api_listeners,
                             name="api",
                             drain=drain,
-                            limits=AsgiLimits(body=_API_BODY),
+                            limits=AsgiLimits(
+                                connections=settings.max_connections,
+                                per_address=settings.max_connections_per_address or None,
+                                body=_API_BODY,
+                            ),
                         )
                     )
                     task_status.started(ports)
@@ -165,6 +167,13 @@ async def run_conductor(
                     await drain.wait()
                     handlers.cancel_scope.deadline = drain.deadline
                 infrastructure.cancel_scope.cancel(reason="the conductor has drained")
+
+
+def _app(settings: ConductorSettings, control: Control, admission: Admission) -> App:
+    """Return the API, with the way for tunnels in front."""
+    trusted = settings.trusted_proxies
+    api = build_api(control, auth_url=settings.auth_url, trusted_proxies=trusted)
+    return QuickTunnels(api, control, admission, trusted_proxies=trusted)
 
 
 class _Parts:
@@ -189,6 +198,7 @@ class _Parts:
         )
         self.resolver = Resolver(self.table, self.cache, directory)
         self.placement = Placement(trio.current_time)
+        self.admission = Admission(settings.tunnels_per_second, settings.max_tunnel_requests)
         self.trunks = Trunks(
             settings.cluster_key.get_secret_value().encode(),
             agent=f"whook/{metrics.version()}",
@@ -221,6 +231,14 @@ class _Parts:
         unreadable = "Requests that could not be read, by the status of the answer."
         malformed = self.ingress.malformed
         with ExitStack() as stack:
+            stack.enter_context(
+                metrics.watch(
+                    "whook_conductor_busy",
+                    "Requests for a tunnel that were told to come back later.",
+                    lambda: self.admission.refused,
+                    kind="counter",
+                )
+            )
             stack.enter_context(self.totals.publish(self.recorder))
             for name, meaning, read in gauges:
                 stack.enter_context(metrics.watch(name, meaning, read))

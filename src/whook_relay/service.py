@@ -26,7 +26,7 @@ from whook.chassis.tcp import TcpLimits, serve_tcp
 from whook.chassis.tunnel_token import Verifier
 from whook.link import Heartbeat
 from whook.wire import GoAwayCode
-from whook_relay.admission import Admission
+from whook.chassis.admission import Admission
 from whook_relay.denials import Denials
 from whook_relay.lease import Lease, follow_bus
 from whook_relay.releases import Releases

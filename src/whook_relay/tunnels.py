@@ -33,7 +33,7 @@ from whook.wire import (
     encode_goaway,
     encode_hello,
 )
-from whook_relay.admission import Admission, Place
+from whook.chassis.admission import Admission, Place
 from whook_relay.denials import Denials
 from whook_relay.lease import RENEW_BEFORE, replace_tunnel
 from whook_relay.releases import Releases
