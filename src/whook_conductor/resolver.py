@@ -37,7 +37,7 @@ class Resolver:
         """Return the route of a project that the table does not have.
 
         As long as the table follows the directory its silence is the answer; the directory is asked only when
-        the table is behind. Raises `Refusal`.
+        the table is behind, or may be a moment behind for a project that was lost just now. Raises `Refusal`.
         """
         try:
             project = await self._projects.find(name)
@@ -50,7 +50,7 @@ class Resolver:
             raise Refusal(UNKNOWN_PROJECT)
         # The look-up took time: the tunnel may have come meanwhile.
         route = self._table.lookup(name)
-        if route is None and not self._table.ready:
+        if route is None and (not self._table.ready or self._table.worth_asking(name)):
             route = await self._ask(project.id)
         if route is None:
             raise Refusal(NO_TUNNEL)

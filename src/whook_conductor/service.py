@@ -197,7 +197,7 @@ class _Parts:
             max_unknown=settings.max_unknown_projects,
         )
         self.resolver = Resolver(self.table, self.cache, directory)
-        self.placement = Placement(trio.current_time)
+        self.placement = Placement(trio.current_time, reachable=lambda relay_id: self.trunks.is_up(relay_id))
         self.admission = Admission(settings.tunnels_per_second, settings.max_tunnel_requests)
         self.trunks = Trunks(
             settings.cluster_key.get_secret_value().encode(),

@@ -159,16 +159,6 @@ class _Body:
                 await handlers.start(
                     partial(
                         serve_tcp,
-                        self._tunnels.handle,
-                        tunnel_listeners,
-                        name="tunnels",
-                        drain=drain,
-                        limits=TcpLimits(self._capacity + _SPARE_CONNECTIONS, per_address=None),
-                    )
-                )
-                await handlers.start(
-                    partial(
-                        serve_tcp,
                         self._trunks.handle,
                         trunk_listeners,
                         name="trunks",
@@ -177,6 +167,17 @@ class _Body:
                     )
                 )
                 await infrastructure.start(self.lease.run, name="lease")
+                # Without a lease no tunnel can have a route: until then clients wait at the socket.
+                await handlers.start(
+                    partial(
+                        serve_tcp,
+                        self._tunnels.handle,
+                        tunnel_listeners,
+                        name="tunnels",
+                        drain=drain,
+                        limits=TcpLimits(self._capacity + _SPARE_CONNECTIONS, per_address=None),
+                    )
+                )
                 task_status.started(RelayPorts(relay.tunnel_url, relay.trunk_url))
                 _log.info("relay ready", tunnels=relay.tunnel_url, trunks=relay.trunk_url)
                 await drain.wait()

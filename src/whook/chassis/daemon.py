@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import gc
 import os
 import signal
 import sys
@@ -32,6 +33,10 @@ LAST_RESORT = 5.0
 process."""
 EXIT_STUCK = 70
 """Exit status of a process that had to be ended by force (EX_SOFTWARE of sysexits.h)."""
+
+YOUNG_OBJECTS = 20_000
+"""Objects made, and not freed, until the collector looks at them: 1 to 2 ms of work. CPython's default is 700,
+or 2,000 from version 3.13 on."""
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _log = get_logger("whook.daemon")
@@ -59,12 +64,25 @@ class Daemon:
         """
         if self._starting:
             self._starting = False
+            tune_collector()
             sdnotify.notify(sdnotify.READY, f"STATUS={status or 'serving'}")
             _log.info("started", admin=self.admin_address or None)
 
     def starting(self) -> str | None:
         """Return the readiness check that fails until started was called."""
         return "starting" if self._starting else None
+
+
+def tune_collector() -> None:
+    """Have the garbage collector look at what a daemon has made since its start, and less often.
+
+    What was made until now (modules, classes, settings) stays for ever, so it is taken out of its sight; and
+    most of what a daemon makes is freed by reference counts. In a storm of reconnects this saves 15 % of a
+    relay's CPU (docs/performance.md).
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(YOUNG_OBJECTS)
 
 
 Body = Callable[[Daemon], Awaitable[int | None]]
