@@ -9,6 +9,7 @@ Generations fence: an older claim never overwrites a newer one, and what is gone
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 from typing import Final
 
@@ -46,7 +47,7 @@ _log = structlog.get_logger("whook.conductor.routes")
 class RouteTable:
     """Every live route by the name of its project."""
 
-    def __init__(self, clock: Callable[[], float] = trio.current_time) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._left: dict[str, tuple[float, float]] = {}
         """By name: until when a project counts as lately lost, and when to ask for it next."""
