@@ -35,7 +35,7 @@ class HttpAnswer:
 class Connection:
     """A socket and what is on its way. `talk` is set once it has become a tunnel."""
 
-    __slots__ = ("answer", "connected", "fd", "buffer", "owner", "request", "sock", "talk")
+    __slots__ = ("answer", "buffer", "connected", "fd", "owner", "request", "sock", "talk")
 
     def __init__(self, owner: Any, where: tuple[str, int], source: str, request: bytes) -> None:
         self.owner = owner

@@ -3,7 +3,7 @@
 `run_auth` is called by the composition root with auth open over its store.
 
 auth body
-└─ infrastructure: refusals of relays                an early return is fatal
+└─ infrastructure: refusals of relays · kicks        an early return is fatal
    └─ the API and the pages                          end with the drain, at its deadline by force
 """
 
@@ -75,6 +75,7 @@ async def run_auth(
         app.include_router(router)
     async with trio.open_nursery() as infrastructure:
         await infrastructure.start(auth.trail.follow, bus, name="refusals of relays")
+        await infrastructure.start(auth.kicks.run, name="kicks")
         async with trio.open_nursery() as handlers:
             serve = partial(
                 serve_asgi, app, listeners, name="auth", drain=drain, limits=AsgiLimits(body=_BODY)

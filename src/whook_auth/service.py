@@ -15,7 +15,6 @@ import structlog
 
 from whook.backplane.ports import (
     SCOPES,
-    TOPIC_KICK,
     Account,
     AuditEntry,
     AuthDenied,
@@ -28,7 +27,6 @@ from whook.backplane.ports import (
     TunnelToken,
     Unavailable,
     User,
-    encode_event,
 )
 from whook.chassis.ids import new_id
 from whook.chassis.names import check_project_name
@@ -37,6 +35,7 @@ from whook_auth.access_token import digest, is_well_formed, new_access_token
 from whook_auth.audit import AuditTrail
 from whook_auth.cache import PrincipalCache
 from whook_auth.keys import KeyRing
+from whook_auth.kicks import Kicks
 
 ADMIN = "admin"
 """Name of the user that is there from the start."""
@@ -90,13 +89,14 @@ class AuthService:
         now: Callable[[], datetime],
     ) -> None:
         self._store = store
-        self._bus = bus
         self._keys = keys
         self._tunnel_lifetime = tunnel_lifetime
         self._now = now
         self._cache = PrincipalCache()
         self.trail = AuditTrail(store, now)
         """The audit trail."""
+        self.kicks = Kicks(bus, lifetime=tunnel_lifetime, now=now)
+        """What relays are told to close; the server runs it."""
         self._local: dict[bytes, Principal] = {}
         self.admin = admin
         """The user that is there from the start."""
@@ -243,10 +243,10 @@ class AuthService:
         return revoked
 
     async def kick(self, kick: Kick) -> None:
-        """Have every relay close the tunnels that are meant."""
+        """Have every relay close the tunnels that are meant. Raises Unavailable as `Kicks.send`."""
         if kick.user_id:
             self._cache.forget_user(kick.user_id)
-        await self._bus.publish(TOPIC_KICK, encode_event(kick))
+        await self.kicks.send(kick)
 
     async def rotate_signing_key(self, *, actor: str = "") -> None:
         """Let a new key sign tunnel tokens; whoever follows `jwks` notices nothing."""

@@ -86,6 +86,9 @@ class Control:
         with _refusals():
             principal = await self._authenticate(token)
             _check_name(name)
+            if self._table.cut_off and not watch:
+                detail = "The directory is out of reach: no tunnel can be opened, those that are open go on."
+                raise _busy("unavailable", "Temporarily unavailable", detail)
             await self._auth.authorize_tunnel(principal, name, create=not watch)
             holder = await self._holder(name) if watch else None
             relay = self._placement.choose(holder=holder)

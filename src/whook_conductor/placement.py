@@ -15,6 +15,8 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Final
 
+import trio
+
 from whook.backplane.ports import RelayInfo
 
 SETTLE_SECONDS: Final = 2.0
@@ -40,6 +42,8 @@ class Placement:
         self._rng = rng or random.Random()  # noqa: S311 - spreading load, not guarding a secret
         self._relays: dict[str, RelayInfo] = {}
         self._assigned: dict[str, deque[float]] = {}
+        self.reported = trio.Event()
+        """There was a report."""
 
     @property
     def relays(self) -> list[RelayInfo]:
@@ -53,6 +57,7 @@ class Placement:
         forgotten.
         """
         self._relays = {relay.id: relay for relay in relays}
+        self.reported.set()
         settled = self._clock() - SETTLE_SECONDS
         for relay_id in list(self._assigned):
             assigned = self._assigned[relay_id]

@@ -21,6 +21,7 @@ from whook.backplane.ports import (
     Bus,
     BusGap,
     Directory,
+    Recovering,
     Route,
     RouteEvent,
     RouteGone,
@@ -28,6 +29,7 @@ from whook.backplane.ports import (
     Unavailable,
     decode_route_event,
 )
+from whook.chassis.readiness import Degraded
 from whook_conductor.retry import Retry
 
 _MAX_TOMBSTONES: Final = 16_384
@@ -40,6 +42,9 @@ _ASK_AGAIN: Final = 0.25
 """Seconds between two questions for one project that is not back yet."""
 _MAX_LEFT: Final = 65_536
 """Projects remembered as lost; when there are more they are all forgotten."""
+RELOAD_SECONDS: Final = 1.0
+"""How long reading the snapshot after a gap may make the conductor unready. It takes milliseconds; when it
+takes longer the directory is out of reach, hence for every conductor, and each serves on."""
 
 _log = structlog.get_logger("whook.conductor.routes")
 
@@ -57,6 +62,13 @@ class RouteTable:
         self._ended: dict[str, int] = {}
         self.ready = False
         """Whether the table follows the directory. When not, its routes are still the best guess."""
+        self.loaded = trio.Event()
+        """A snapshot has been read at least once."""
+        self.outage = ""
+        """Why the directory cannot be read; empty while it can be, or nobody has tried."""
+        self.cut_off = False
+        """The directory is out of reach: nobody can claim a project."""
+        self._behind_since = 0.0
 
     def __len__(self) -> int:
         return len(self._by_name)
@@ -89,6 +101,32 @@ class RouteTable:
         self._ended = {}
         for route in routes:
             self._put(route)
+        self.ready = True
+        self.outage = ""
+        self.cut_off = False
+        self.loaded.set()
+
+    def fall_behind(self) -> None:
+        """Note that something may have been missed: what is known is the best guess until `replace`."""
+        if self.ready:
+            self.ready = False
+            self._behind_since = trio.current_time()
+
+    def check(self) -> str | Degraded | None:
+        """Tell what is missing for readiness.
+
+        Unready before the first snapshot and while a new one is being read: other conductors are not.
+        Degraded while the directory cannot be read: neither can the others, and known routes go on working.
+        """
+        if self.ready:
+            return None
+        if not self.loaded.is_set():
+            return f"no routes yet: {self.outage or 'reading them from the directory'}"
+        if self.outage:
+            return Degraded(f"serving the routes that are known: {self.outage}")
+        if trio.current_time() - self._behind_since > RELOAD_SECONDS:
+            return Degraded("serving the routes that are known: the directory does not answer")
+        return "reading the routes again after a gap in the bus"
 
     def apply(self, event: RouteEvent) -> None:
         """Take one event from the bus."""
@@ -151,7 +189,7 @@ async def sync_routes(
 ) -> None:
     """Keep `table` true, for ever; started once it is for the first time.
 
-    A gap in the bus, or a directory that cannot be read, makes the table not ready until a new snapshot has
+    A gap in the bus, or a directory that cannot be read, leaves the table behind until a new snapshot has
     been read. The old routes go on being used meanwhile: most are still right, and a wrong one is found out
     by the relay.
     """
@@ -163,7 +201,6 @@ async def sync_routes(
                 while True:
                     # Read under the subscription: nothing between the snapshot and the events is missed.
                     table.replace(await directory.routes())
-                    table.ready = True
                     retry.reset()
                     _log.info("route table loaded", routes=len(table))
                     if not started:
@@ -173,10 +210,13 @@ async def sync_routes(
                         async for _, message in subscription:
                             table.apply(decode_route_event(message))
                     except BusGap:
-                        table.ready = False
+                        table.fall_behind()
                         _log.warning("the bus has a gap: reloading the route table")
         except Unavailable as error:
-            _log.warning("cannot follow the directory", error=str(error))
+            if not table.outage:  # once, not at every attempt
+                _log.warning("cannot follow the directory", error=str(error), routes=len(table))
+            table.outage = str(error) or "the directory does not answer"
+            table.cut_off = not isinstance(error, Recovering)
         finally:
-            table.ready = False
+            table.fall_behind()
         await retry.pause()

@@ -4,6 +4,9 @@ conductor body
 └─ infrastructure: route sync · relay watch · project sync · trunks · recorder     an early return is fatal
    └─ handlers: ingress → connections · API                end with the drain, at its deadline by force
 
+It listens, and answers with 503, before it knows any route: whoever comes then is told so instead of waiting.
+Until it does know them it is unready.
+
 Drain, in this order: readiness fails (the chassis sees to it); the listeners stop; idle connections close;
 requests under way finish, and new ones on open connections are answered with 503; then the trunks close,
 and the last outcomes are handed on.
@@ -52,6 +55,10 @@ _API_BODY: Final = 65_536
 _KEEPALIVE: Final = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
 """A silent connection is probed after a minute, and given up two minutes after its other end vanished."""
 
+START_PATIENCE: Final = 10.0
+"""Seconds that a start waits for the directory and the trunks, before it counts as started without them: a
+supervisor that gave up on it would only start it again."""
+
 _log = get_logger("whook.conductor")
 
 
@@ -81,7 +88,8 @@ async def run_conductor(
 ) -> None:
     """Run a conductor until its drain is over.
 
-    Started once it knows all routes and has tried its trunks. `outcome_consumers` get what became of every
+    Started once it knows all routes and has tried its trunks, or after `START_PATIENCE` without: then it is
+    unready until it does. `outcome_consumers` get what became of every
     request, in batches, beside the metrics.
 
     Raises:
@@ -119,7 +127,7 @@ async def run_conductor(
                 infrastructure.start_soon(parts.recorder.run, name="outcome recorder")
                 infrastructure.start_soon(parts.trunks.run, name="trunks")
                 infrastructure.start_soon(sync_projects, parts.cache, bus, name="project sync")
-                await infrastructure.start(
+                infrastructure.start_soon(
                     partial(
                         watch_relays,
                         directory,
@@ -129,10 +137,7 @@ async def run_conductor(
                     ),
                     name="relay watch",
                 )
-                await infrastructure.start(sync_routes, parts.table, directory, bus, name="route sync")
-                with trio.move_on_after(settings.trunk_connect_timeout):
-                    for relay in parts.placement.relays:
-                        await parts.trunks.wait_up(relay.id)
+                infrastructure.start_soon(sync_routes, parts.table, directory, bus, name="route sync")
                 async with trio.open_nursery() as handlers:
                     handlers.start_soon(parts.ingress.end_idle, name="idle connections")
                     await handlers.start(
@@ -162,6 +167,7 @@ async def run_conductor(
                             ),
                         )
                     )
+                    await _wait_known(parts, settings.trunk_connect_timeout, drain)
                     task_status.started(ports)
                     _log.info("conductor ready", ingress=ports.ingress_address, api=ports.api_address)
                     await drain.wait()
@@ -225,6 +231,7 @@ class _Parts:
         table, trunks = self.table, self.trunks
         gauges: list[tuple[str, str, Callable[[], float]]] = [
             ("whook_routes", "Routes known.", lambda: len(table)),
+            ("whook_routes_behind", "1 while routes may be out of date.", lambda: not table.ready),
             ("whook_conductor_trunks", "Trunks that are up.", lambda: trunks.connected),
             ("whook_exchanges", "Requests that are with a relay.", lambda: trunks.active),
         ]
@@ -250,9 +257,24 @@ class _Parts:
                     )
                 )
             stack.enter_context(
-                readiness.check("routes", lambda: None if table.ready else "the route table is behind")
+                metrics.watch(
+                    "whook_routes_behind", "1 while routes may be out of date.", lambda: not table.ready
+                )
             )
+            stack.enter_context(readiness.check("routes", table.check))
             yield
+
+
+async def _wait_known(parts: _Parts, trunk_patience: float, drain: Drain) -> None:
+    """Wait until the routes are known and the trunks were tried."""
+    async with drain.patience(START_PATIENCE):
+        await parts.table.loaded.wait()
+        await parts.placement.reported.wait()
+        with trio.move_on_after(trunk_patience):
+            for relay in parts.placement.relays:
+                await parts.trunks.wait_up(relay.id)
+    if not parts.table.loaded.is_set():
+        _log.warning("started without routes: unready until the directory answers", error=parts.table.outage)
 
 
 def _keep_alive(listeners: Sequence[trio.SocketListener]) -> None:

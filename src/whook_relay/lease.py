@@ -18,6 +18,7 @@ from whook.backplane.ports import (
     BusGap,
     Directory,
     LeaseLost,
+    RecentKicks,
     RelayInfo,
     Route,
     RouteHeld,
@@ -28,6 +29,7 @@ from whook.backplane.ports import (
 )
 from whook.chassis.drain import Drain
 from whook.chassis.logs import get_logger
+from whook.chassis.readiness import Degraded
 from whook.wire import GoAwayCode
 from whook_relay.settings import RelaySettings
 from whook_relay.switch import State, Switch, Tunnel
@@ -42,7 +44,7 @@ _log = get_logger("whook.relay.lease")
 
 
 class Lease:
-    """The relay's lease. `held` tells whether the last renewal succeeded."""
+    """The relay's lease."""
 
     def __init__(
         self,
@@ -57,25 +59,30 @@ class Lease:
         self._switch = switch
         self._relay = relay
         self._drain = drain
-        self.held = False
+        self.held = trio.Event()
+        """It was held at least once."""
+        self._missing: str | Degraded | None = "no lease in the directory"
         self._lost: set[str] = set()  #: ids of projects whose routes went with a lease
 
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    async def run(self) -> None:
         """Announce the relay and renew its lease for ever; put its routes back when the lease was lost."""
-        started = False
         while True:
-            self.held = await self._renew(first=not started)
-            if self.held and not started:
-                started = True
-                task_status.started()
+            self._missing = await self._renew(first=not self.held.is_set())
+            if self._missing is None:
+                self.held.set()
             _renew_tokens(self._switch)
             await trio.sleep(self._settings.lease_interval)
 
-    def check(self) -> str | None:
-        """Tell what is missing for readiness."""
-        return None if self.held else "no lease in the directory"
+    def check(self) -> str | Degraded | None:
+        """Tell what is missing for readiness.
 
-    async def _renew(self, *, first: bool) -> bool:
+        A directory out of reach merely degrades a relay that has its tunnels: a load balancer that took it
+        out would cut them.
+        """
+        return self._missing
+
+    async def _renew(self, *, first: bool) -> str | Degraded | None:
+        """Return what is missing for readiness."""
         relay = replace(self._relay, load=len(self._switch.tunnels), draining=self._drain.begun)
         try:
             if first:  # an earlier process of this name may have left routes to tunnels that died with it
@@ -85,10 +92,15 @@ class Lease:
                 self._lost.update(self._switch.by_project)
                 _log.warning("the lease was lost; putting routes back", tunnels=len(self._lost))
             await self._reclaim()
-        except (Unavailable, LeaseLost) as error:
+        except LeaseLost as error:
             _log.warning("lease not renewed", error=str(error))
-            return False
-        return True
+            return "no lease in the directory"
+        except Unavailable as error:
+            _log.warning("lease not renewed", error=str(error))
+            if first:
+                return f"no lease yet: {error}"
+            return Degraded(f"serving the tunnels that are open, but no new ones: {error}")
+        return None
 
     async def _reclaim(self) -> None:
         """Put the lost routes back; what an outage interrupts goes on at the next renewal."""
@@ -132,25 +144,28 @@ async def follow_bus(
     bus: Bus,
     directory: Directory,
     switch: Switch,
+    kicks: RecentKicks,
     retry: float,
     *,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Close tunnels that were replaced or whose right was withdrawn, for ever.
 
-    After a gap the routes are read; when that fails, again `retry` seconds later.
+    At the start and after a gap the routes and the kicks of late are read; when that fails, again `retry`
+    seconds later. `kicks` are also for judging those who come with a token from before.
     """
     async with bus.subscribe(TOPIC_ROUTES, TOPIC_KICK) as news:
         task_status.started()
+        await _catch_up(bus, directory, switch, kicks, retry)
         while True:
             try:
                 async for topic, message in news:
                     if topic == TOPIC_KICK:
-                        _kick(switch, message)
+                        _kick(switch, kicks, message)
                     else:
                         _follow_route(switch, message)
             except BusGap:
-                await _check_routes(directory, switch, retry)
+                await _catch_up(bus, directory, switch, kicks, retry)
 
 
 def _follow_route(switch: Switch, message: bytes) -> None:
@@ -190,10 +205,11 @@ def _move_watchers(switch: Switch, route: Route) -> None:
             switch.retire(watcher, GoAwayCode.MOVED, "the project is held on another relay now")
 
 
-def _kick(switch: Switch, message: bytes) -> None:
+def _kick(switch: Switch, kicks: RecentKicks, message: bytes) -> None:
     kick = decode_kick(message)
+    kicks.note(kick, time.time())
     for tunnel in list(switch.tunnels.values()):
-        if kick.matches(
+        if kick.covers(tunnel.issued_at) and kick.matches(
             project_id=tunnel.project_id,
             project=tunnel.project,
             user_id=tunnel.user_id,
@@ -202,14 +218,33 @@ def _kick(switch: Switch, message: bytes) -> None:
             switch.retire(tunnel, GoAwayCode.REVOKED, kick.reason, now=True)
 
 
-async def _check_routes(directory: Directory, switch: Switch, retry: float) -> None:
+async def _catch_up(bus: Bus, directory: Directory, switch: Switch, kicks: RecentKicks, retry: float) -> None:
+    """Read what may have been missed, until that succeeds."""
     while True:
         try:
-            routes = await directory.routes()
+            kept = await bus.kept(TOPIC_KICK)
+            routes = await directory.routes() if switch.tunnels else []
         except Unavailable as error:
-            _log.warning("routes not checked after a gap in the bus", error=str(error))
+            _log.warning("routes and kicks not read after a gap in the bus", error=str(error))
             await trio.sleep(retry)
             continue
+        now = time.time()
+        # Not any: each is to be noted.
+        if sum([kicks.note(decode_kick(message), now) for message in kept]):
+            _apply_kicks(switch, kicks)
         for route in routes:
             _obey(switch, route)
         return
+
+
+def _apply_kicks(switch: Switch, kicks: RecentKicks) -> None:
+    for tunnel in list(switch.tunnels.values()):
+        kick = kicks.find(
+            project_id=tunnel.project_id,
+            project=tunnel.project,
+            user_id=tunnel.user_id,
+            token_id=tunnel.token_id,
+            issued_at=tunnel.issued_at,
+        )
+        if kick is not None:
+            switch.retire(tunnel, GoAwayCode.REVOKED, kick.reason, now=True)

@@ -16,8 +16,9 @@ from typing import Final
 
 import trio
 
-from whook.backplane.ports import Bus, Directory, RelayInfo, Unavailable
+from whook.backplane.ports import Bus, Directory, RecentKicks, RelayInfo, Unavailable
 from whook.chassis import metrics
+from whook.chassis.admission import Admission
 from whook.chassis.drain import Drain
 from whook.chassis.listen import bound_address, open_listeners
 from whook.chassis.logs import get_logger
@@ -26,7 +27,6 @@ from whook.chassis.tcp import TcpLimits, serve_tcp
 from whook.chassis.tunnel_token import Verifier
 from whook.link import Heartbeat
 from whook.wire import GoAwayCode
-from whook.chassis.admission import Admission
 from whook_relay.denials import Denials
 from whook_relay.lease import Lease, follow_bus
 from whook_relay.releases import Releases
@@ -41,6 +41,9 @@ _LEAVE_SPREAD: Final = 0.3
 _LAST_SHARE: Final = 0.1
 #: Seconds given to the directory to take the withdrawal; the lease ends by itself otherwise.
 _WITHDRAW_TIMEOUT: Final = 2.0
+#: Seconds that a start waits for the lease, before it counts as started without one: a supervisor that gave
+#: up on it would only start it again.
+START_PATIENCE: Final = 10.0
 #: Connections beyond the capacity, for handshakes that will be answered with 503.
 _SPARE_CONNECTIONS: Final = 1_000
 
@@ -123,6 +126,7 @@ class _Body:
         self.switch = Switch(max_exchanges=settings.max_exchanges, max_watchers=settings.max_watchers)
         self.lease = Lease(settings, directory, self.switch, relay, drain)
         self.releases = Releases(directory)
+        self._kicks = RecentKicks()
         self.admission = Admission(settings.handshakes_per_second, settings.max_handshakes)
         self._tunnels = Tunnels(
             settings,
@@ -135,6 +139,7 @@ class _Body:
             releases=self.releases,
             admission=self.admission,
             denials=Denials(bus, settings.relay_id),
+            kicks=self._kicks,
             refresh_keys=refresh_keys,
         )
         # Trunks carry what the tunnels finish, so they end after them.
@@ -152,7 +157,9 @@ class _Body:
         """Serve until the drain is over."""
         relay, switch, drain, trunk_drain = self._relay, self.switch, self._drain, self._trunk_drain
         async with trio.open_nursery() as infrastructure:
-            await infrastructure.start(follow_bus, self._bus, self._directory, switch, self._lease_interval)
+            await infrastructure.start(
+                follow_bus, self._bus, self._directory, switch, self._kicks, self._lease_interval
+            )
             infrastructure.start_soon(self._heartbeat.run, name="heartbeat")
             infrastructure.start_soon(self.releases.run, name="releases")
             async with trio.open_nursery() as handlers:
@@ -166,7 +173,8 @@ class _Body:
                         limits=TcpLimits(per_address=None),
                     )
                 )
-                await infrastructure.start(self.lease.run, name="lease")
+                infrastructure.start_soon(self.lease.run, name="lease")
+                await _wait_held(self.lease, drain)
                 # Without a lease no tunnel can have a route: until then clients wait at the socket.
                 await handlers.start(
                     partial(
@@ -188,6 +196,14 @@ class _Body:
                     trunk.link.finish("the relay has drained")
             infrastructure.cancel_scope.cancel(reason="the relay has drained")
         await _withdraw(self._directory, relay)  # once nothing renews the lease any more
+
+
+async def _wait_held(lease: Lease, drain: Drain) -> None:
+    """Wait until the relay is in the directory."""
+    async with drain.patience(START_PATIENCE):
+        await lease.held.wait()
+    if not lease.held.is_set():
+        _log.warning("started without a lease: unready until the directory answers")
 
 
 def _close(listeners: list[trio.SocketListener]) -> None:

@@ -97,6 +97,7 @@ class Tunnel:
         "holder",
         "id",
         "instance",
+        "issued_at",
         "last_id",
         "link",
         "project",
@@ -119,6 +120,7 @@ class Tunnel:
         token_id: str,
         instance: str,
         holder: str,
+        issued_at: float,
         renew_at: float,
         watch: bool,
     ) -> None:
@@ -130,6 +132,7 @@ class Tunnel:
         self.token_id = token_id
         self.instance = instance
         self.holder = holder
+        self.issued_at = issued_at  #: Unix seconds: when its token was minted
         self.renew_at = renew_at  #: Unix seconds: when its client should come with a new token
         self.watch = watch
         self.generation = 0  #: of its route; 0 until it has one, and for an onlooker

@@ -15,7 +15,16 @@ from typing import Final
 
 import trio
 
-from whook.backplane.ports import Directory, LeaseLost, RouteHeld, Unavailable
+from whook.backplane.ports import (
+    CLOCKS_DIFFER,
+    Directory,
+    Kick,
+    LeaseLost,
+    RecentKicks,
+    RouteHeld,
+    Unavailable,
+)
+from whook.chassis.admission import Admission, Place
 from whook.chassis.drain import Drain
 from whook.chassis.ids import new_id
 from whook.chassis.logs import get_logger
@@ -33,7 +42,6 @@ from whook.wire import (
     encode_goaway,
     encode_hello,
 )
-from whook.chassis.admission import Admission, Place
 from whook_relay.denials import Denials
 from whook_relay.lease import RENEW_BEFORE, replace_tunnel
 from whook_relay.releases import Releases
@@ -43,6 +51,8 @@ from whook_relay.switch import Switch, Tunnel
 PATH: Final = "/v1/tunnel"
 #: Seconds before a refused client should try again.
 _RETRY_FULL: Final = 5
+#: Seconds until a token is no longer taken for one from before a withdrawal of a moment ago.
+_RETRY_KICKED: Final = 3
 _HOLDER_LENGTH: Final = 100
 
 _log = get_logger("whook.relay.tunnel")
@@ -73,12 +83,14 @@ class Tunnels:
         releases: Releases,
         admission: Admission,
         denials: Denials,
+        kicks: RecentKicks,
         refresh_keys: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         """`refresh_keys` brings the verifier up to date for a token that names an unknown key."""
         self._releases = releases
         self._admission = admission
         self._denials = denials
+        self._kicks = kicks
         self._refresh_keys = refresh_keys
         self._settings = settings
         self._switch = switch
@@ -135,11 +147,32 @@ class Tunnels:
             raise ProblemError(
                 401, "unauthorized", detail=f"The tunnel token is refused: {error.reason}."
             ) from None
+        self._check_kicks(claims)
         if self._drain.begun or len(self._switch.tunnels) >= self._settings.capacity:
             raise ProblemError(
                 503, "no-relay", detail="This relay takes no more tunnels now.", retry_after=_RETRY_FULL
             )
         return claims
+
+    def _check_kicks(self, claims: TunnelClaims) -> None:
+        kick = self._find_kick(claims)
+        if kick is None:
+            return
+        if claims.issued_at + 1 + CLOCKS_DIFFER < kick.at:
+            raise ProblemError(401, "unauthorized", detail=f"The tunnel token is withdrawn: {kick.reason}.")
+        # The token may have been minted after it: then the next one is good.
+        raise ProblemError(
+            503, "unavailable", detail="The tunnel token is of a moment ago.", retry_after=_RETRY_KICKED
+        )
+
+    def _find_kick(self, claims: TunnelClaims) -> Kick | None:
+        return self._kicks.find(
+            project_id=claims.project_id,
+            project=claims.project,
+            user_id=claims.user_id,
+            token_id=claims.token_id,
+            issued_at=claims.issued_at,
+        )
 
     async def _verify(self, token: str) -> TunnelClaims:
         try:
@@ -170,6 +203,7 @@ class Tunnels:
             token_id=claims.token_id,
             instance=_printable(hello.instance) or tunnel_id,
             holder=_printable(hello.holder) or "an unnamed client",
+            issued_at=claims.issued_at,
             renew_at=claims.expires_at - min(RENEW_BEFORE, (claims.expires_at - claims.issued_at) / 2),
             watch=hello.mode == "watch",
         )
@@ -177,7 +211,7 @@ class Tunnels:
         try:
             try:
                 with trio.fail_after(self._settings.handshake_timeout):
-                    await self._introduce(tunnel, hello)
+                    await self._introduce(tunnel, hello, claims)
             except _Refused as refusal:
                 log.info("tunnel refused", reason=refusal.code.name.lower())
                 link.finish(str(refusal), encode_goaway(refusal.code, str(refusal), refusal.retry_after))
@@ -195,7 +229,7 @@ class Tunnels:
             if tunnel.claimed and not self._drain.begun:
                 self._releases.put(tunnel.project_id, tunnel.generation, tunnel.id)
 
-    async def _introduce(self, tunnel: Tunnel, hello: Hello) -> None:
+    async def _introduce(self, tunnel: Tunnel, hello: Hello, claims: TunnelClaims) -> None:
         """Claim the project and answer the introduction, or raise `_Refused`."""
         if hello.version != PROTOCOL_VERSION:
             raise _Refused(
@@ -207,6 +241,9 @@ class Tunnels:
             raise _Refused(GoAwayCode.FULL, f"{tunnel.project} has as many onlookers as it may", _RETRY_FULL)
         if self._drain.begun:  # since the handshake: those that are told to leave have been told
             raise _Refused(GoAwayCode.DRAIN, f"the relay is going away: {self._drain.reason}")
+        kick = self._find_kick(claims)
+        if kick is not None:  # since the handshake
+            raise _Refused(GoAwayCode.REVOKED, kick.reason)
         # Found by its id before its route is published: a conductor may open an exchange at once. What it
         # sends waits in the link until the HELLO below is out.
         self._switch.add(tunnel)

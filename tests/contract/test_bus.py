@@ -7,7 +7,7 @@ import trio
 
 from tests.support.deadlines import DEADLINE
 from tests.support.twins import BackplaneTwin
-from whook.backplane.ports import Bus, BusGap, Subscription
+from whook.backplane.ports import KEPT, Bus, BusGap, Subscription
 
 
 @pytest.fixture
@@ -124,6 +124,44 @@ async def test_a_cancelled_reader_loses_nothing(bus: Bus) -> None:
             await subscription.__anext__()
         assert scope.cancelled_caught
         assert await take(subscription, 1) == [("a", b"x")]
+
+
+async def test_what_is_published_to_be_kept_can_be_read_later(bus: Bus) -> None:
+    async with bus.subscribe("a") as subscription:
+        await bus.publish("a", b"passing")
+        await bus.publish("a", b"second", keep=200)
+        await bus.publish("a", b"first", keep=100)
+        await bus.publish("b", b"other", keep=100)
+        await bus.publish("a", b"first", keep=100)
+        heard = [message for _, message in await take(subscription, 4)]
+        assert heard == [b"passing", b"second", b"first", b"first"]
+    assert await bus.kept("a") == [b"first", b"second"]
+    assert await bus.kept("b") == [b"other"]
+    assert await bus.kept("c") == []
+
+
+async def test_what_is_kept_is_dropped_in_time(bus: Bus) -> None:
+    await bus.publish("a", b"longer", keep=100)
+    await bus.publish("a", b"short", keep=0.2)
+    assert await bus.kept("a") == [b"short", b"longer"]
+    await wait_kept(bus, "a", [b"longer"])
+    await bus.publish("b", b"alone", keep=0.001)
+    await wait_kept(bus, "b", [])
+
+
+async def wait_kept(bus: Bus, topic: str, expected: list[bytes]) -> None:
+    with trio.fail_after(DEADLINE):
+        while True:
+            await trio.lowlevel.checkpoint()
+            if await bus.kept(topic) == expected:
+                return
+
+
+async def test_what_is_kept_is_bounded(bus: Bus) -> None:
+    for n in range(KEPT + 10):
+        await bus.publish("a", b"%d" % n, keep=100 + n)
+    kept = await bus.kept("a")
+    assert (len(kept), kept[0], kept[-1]) == (KEPT, b"10", b"%d" % (KEPT + 9))
 
 
 async def test_a_subscription_needs_a_topic(bus: Bus) -> None:

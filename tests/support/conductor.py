@@ -23,6 +23,8 @@ from whook.backplane.memory import open_memory_backplane
 from whook.backplane.ports import (
     AuthDenied,
     Backplane,
+    Bus,
+    Directory,
     Principal,
     Project,
     RelayInfo,
@@ -281,9 +283,18 @@ class Rig:
 
 @asynccontextmanager
 async def open_conductor(
-    handler: Handler = echo, *, tunnels: Sequence[str] = ("shop",), grace: float = 25.0, **settings: Any
+    handler: Handler = echo,
+    *,
+    tunnels: Sequence[str] = ("shop",),
+    grace: float = 25.0,
+    directory: Callable[[Directory], Directory] | None = None,
+    bus: Bus | None = None,
+    **settings: Any,
 ) -> AsyncIterator[Rig]:
-    """Run a conductor with a far end behind relay `rly`, which holds a tunnel for each of `tunnels`."""
+    """Run a conductor with a far end behind relay `rly`, which holds a tunnel for each of `tunnels`.
+
+    `directory` may wrap the directory that it sees, and `bus` be another than the directory's.
+    """
     far = FarEnd(handler)
     projects, auth = DictProjects(), TableAuth()
     send, receive = trio.open_memory_channel[Outcome](10_000)
@@ -304,8 +315,8 @@ async def open_conductor(
         async def run(*, task_status: trio.TaskStatus[ConductorPorts]) -> None:
             await run_conductor(
                 ConductorSettings(**options),
-                directory=backplane.directory,
-                bus=backplane.bus,
+                directory=directory(backplane.directory) if directory else backplane.directory,
+                bus=bus or backplane.bus,
                 projects=projects,
                 auth=auth,
                 drain=drain,

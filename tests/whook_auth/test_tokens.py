@@ -15,7 +15,6 @@ from whook.backplane.ports import (
     TOPIC_KICK,
     AuthDenied,
     AuthStore,
-    Kick,
     StoredToken,
     Unavailable,
     User,
@@ -23,7 +22,7 @@ from whook.backplane.ports import (
 )
 from whook_auth.access_token import digest, new_access_token
 from whook_auth.cache import FRESH
-from whook_auth.service import USE_NOTED, AuthService, open_auth
+from whook_auth.service import TUNNEL_LIFETIME, USE_NOTED, AuthService, open_auth
 
 DAY = timedelta(days=1)
 
@@ -120,7 +119,10 @@ async def test_revoking_closes_tunnels_and_can_be_repeated(auth: AuthService, bu
             await auth.revoke_token(stored.id)
             with trio.fail_after(DEADLINE):
                 _, message = await subscription.__anext__()
-            assert decode_kick(message) == Kick(token_id=stored.id, reason="the access token was revoked")
+            kick = decode_kick(message)
+            assert (kick.token_id, kick.reason) == (stored.id, "the access token was revoked")
+            assert kick.until - kick.at > TUNNEL_LIFETIME.total_seconds()
+            assert message in await bus.kept(TOPIC_KICK)
 
 
 async def test_a_repeated_call_asks_nobody(store: AuthStore, bus: MemoryBus, mock_clock: MockClock) -> None:

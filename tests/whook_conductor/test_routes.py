@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from whook.backplane.ports import (
     BusGap,
+    Recovering,
     RelayGone,
     Route,
     RouteEvent,
@@ -20,7 +21,8 @@ from whook.backplane.ports import (
     Unavailable,
     encode_event,
 )
-from whook_conductor.routes import RouteTable, sync_routes
+from whook.chassis.readiness import Degraded
+from whook_conductor.routes import RELOAD_SECONDS, RouteTable, sync_routes
 
 
 def route(project: str, generation: int, relay: str = "rly_a") -> Route:
@@ -134,15 +136,18 @@ class Feed:
 
     def __init__(self, routes: list[Route]) -> None:
         self.stored = routes
-        self.broken = False
+        self.broken: Unavailable | None = None
+        self.gate = trio.Event()
+        self.gate.set()
         self.loads = 0
         self._send, self._receive = trio.open_memory_channel[bytes | None](100)
         self.changed = trio.lowlevel.ParkingLot()
 
     async def routes(self) -> list[Route]:
         await trio.lowlevel.checkpoint()
+        await self.gate.wait()
         if self.broken:
-            raise Unavailable("gone")
+            raise self.broken
         self.loads += 1
         return list(self.stored)
 
@@ -154,7 +159,7 @@ class Feed:
     async def subscribe(self, *_: str) -> AsyncIterator[Feed]:
         await trio.lowlevel.checkpoint()
         if self.broken:
-            raise Unavailable("gone")
+            raise self.broken
         yield self
 
     def __aiter__(self) -> Feed:
@@ -187,17 +192,73 @@ async def test_the_sync_task_loads_follows_and_heals_a_gap() -> None:
     assert not table.ready
 
 
+async def test_while_a_gap_is_being_mended_the_conductor_is_unready() -> None:
+    feed = Feed([route("a", 1)])
+    table = RouteTable()
+    assert table.check() == "no routes yet: reading them from the directory"
+    async with trio.open_nursery() as nursery:
+        await nursery.start(sync_routes, table, feed, feed)
+        assert table.check() is None
+        feed.gate = trio.Event()
+        feed.say(None)
+        await trio.testing.wait_all_tasks_blocked()
+        assert table.check() == "reading the routes again after a gap in the bus"
+        feed.gate.set()
+        await trio.testing.wait_all_tasks_blocked()
+        assert table.check() is None
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_directory_that_does_not_answer_after_a_gap_only_degrades(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    feed = Feed([route("a", 1)])
+    table = RouteTable()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(sync_routes, table, feed, feed)
+        feed.gate = trio.Event()
+        feed.say(None)
+        await trio.sleep(RELOAD_SECONDS / 2)
+        assert isinstance(table.check(), str)
+        await trio.sleep(RELOAD_SECONDS)
+        assert isinstance(table.check(), Degraded)
+        nursery.cancel_scope.cancel()
+
+
 async def test_a_directory_that_is_gone_leaves_known_routes_in_use(autojump_clock: trio.abc.Clock) -> None:
     feed = Feed([route("a", 1)])
     table = RouteTable()
     async with trio.open_nursery() as nursery:
         await nursery.start(sync_routes, table, feed, feed)
-        feed.broken = True
+        feed.broken = Unavailable("gone")
         feed.say(None)
         await trio.sleep(60)
         assert not table.ready
+        assert table.cut_off
+        assert table.check() == Degraded("serving the routes that are known: gone")
         assert generation_of(table, "a") == 1
-        feed.broken = False
+        feed.broken = Recovering("coming back")
+        await trio.sleep(60)
+        assert table.check() == Degraded("serving the routes that are known: coming back")
+        assert not table.cut_off, "what can be claimed is claimed again"
+        feed.broken = None
         await trio.sleep(60)
         assert table.ready
+        assert table.check() is None
+        nursery.cancel_scope.cancel()
+
+
+async def test_who_never_had_a_snapshot_is_unready_while_the_directory_is_gone(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    feed = Feed([])
+    feed.broken = Unavailable("gone")
+    table = RouteTable()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(sync_routes, table, feed, feed)
+        await trio.sleep(60)
+        assert table.check() == "no routes yet: gone"
+        feed.broken = None
+        await trio.sleep(60)
+        assert table.check() is None
         nursery.cancel_scope.cancel()

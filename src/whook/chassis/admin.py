@@ -12,7 +12,7 @@ from typing import Any
 from whook.chassis import metrics
 from whook.chassis.asgi import App, AsgiLimits
 from whook.chassis.problem import CONTENT_TYPE, problem
-from whook.chassis.readiness import Readiness
+from whook.chassis.readiness import Degraded, Finding, Readiness, is_ready
 
 LIMITS = AsgiLimits(connections=64, per_address=None, body=1024, body_timeout=5.0, send_timeout=5.0)
 """A scraper and a few probes: more is a mistake that must not cost the daemon anything."""
@@ -22,8 +22,8 @@ def admin_app(readiness: Readiness) -> App:
     """Return the ASGI application.
 
     /healthz answers 200 as long as the event loop runs: failing it means restart. /readyz answers 200 or
-    503 with what each check says: failing it means no traffic for now. /metrics has Prometheus' text
-    format.
+    503 with what each check says: failing it means no traffic for now; ``"status": "degraded"`` comes with
+    200. /metrics has Prometheus' text format.
     """
 
     async def app(scope: Any, _receive: Any, send: Any) -> None:
@@ -52,6 +52,15 @@ def _answer(method: str, path: str, readiness: Readiness) -> tuple[int, str, byt
     if path == "/healthz":
         return 200, "text/plain", b"ok\n"
     checks = readiness.evaluate()
-    ready = all(reason is None for reason in checks.values())
-    body = {"ready": ready, "checks": {name: reason or "ok" for name, reason in checks.items()}}
+    ready = is_ready(checks)
+    degraded = any(isinstance(found, Degraded) for found in checks.values())
+    body = {
+        "ready": ready,
+        "status": "unready" if not ready else "degraded" if degraded else "ready",
+        "checks": {name: _shown(found) for name, found in checks.items()},
+    }
     return 200 if ready else 503, "application/json", json.dumps(body).encode() + b"\n"
+
+
+def _shown(found: Finding) -> str:
+    return f"degraded: {found.reason}" if isinstance(found, Degraded) else found or "ok"

@@ -122,7 +122,7 @@ async def run_daemon(
         with (
             structlog.contextvars.bound_contextvars(daemon=name),
             trio.open_signal_receiver(*_SIGNALS) as signals,
-            metrics.publish_process(name, drain),
+            metrics.publish_process(name, drain, daemon.readiness),
             daemon.readiness.check("started", daemon.starting),
         ):
             async with trio.open_nursery() as services:

@@ -7,6 +7,8 @@ still running at its deadline is cancelled by whoever runs it. Nothing here canc
 from __future__ import annotations
 
 import math
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 
 import trio
 
@@ -45,3 +47,16 @@ class Drain:
     async def wait(self) -> None:
         """Wait until the drain has begun."""
         await self._event.wait()
+
+    @asynccontextmanager
+    async def patience(self, seconds: float) -> AsyncGenerator[None]:
+        """Let the block wait for so long at most, and not beyond the beginning of the drain; then go on."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._cut_short, nursery.cancel_scope)
+            nursery.cancel_scope.deadline = trio.current_time() + seconds
+            yield
+            nursery.cancel_scope.cancel(reason="what was waited for is there")
+
+    async def _cut_short(self, scope: trio.CancelScope) -> None:
+        await self._event.wait()
+        scope.cancel(reason="the drain has begun")

@@ -21,6 +21,7 @@ from prometheus_client.registry import Collector
 
 from whook.chassis.drain import Drain
 from whook.chassis.logs import get_logger
+from whook.chassis.readiness import Readiness
 
 REGISTRY = prometheus_client.REGISTRY
 CONTENT_TYPE = prometheus_client.CONTENT_TYPE_LATEST
@@ -146,8 +147,8 @@ def render() -> bytes:
 
 
 @contextlib.contextmanager
-def publish_process(name: str, drain: Drain) -> Generator[None]:
-    """Publish what the daemon ``name`` is made of: build information, tasks, drain state."""
+def publish_process(name: str, drain: Drain, readiness: Readiness) -> Generator[None]:
+    """Publish what the daemon ``name`` is made of: build information, tasks, drain state, readiness."""
 
     def tasks() -> int:
         return trio.lowlevel.current_statistics().tasks_living
@@ -164,6 +165,13 @@ def publish_process(name: str, drain: Drain) -> Generator[None]:
         ),
         watch("whook_tasks", "Trio tasks that exist.", tasks, daemon=name),
         watch("whook_draining", "1 once the daemon drains.", lambda: drain.begun, daemon=name),
+        watch("whook_ready", "1 while the daemon should get traffic.", lambda: readiness.ready, daemon=name),
+        watch(
+            "whook_degraded",
+            "Readiness checks that say: serving on, but something is missing.",
+            lambda: readiness.degraded,
+            daemon=name,
+        ),
     ):
         yield
 

@@ -1,18 +1,33 @@
-"""Readiness: named checks that say whether this process should get traffic.
+"""Readiness: named checks that say whether this process should get traffic, and whether it lacks something.
 
 Services register checks, admin.py answers /readyz from them. A check only reads state that the service keeps
 anyway; it must never do I/O or wait.
+
+What is out of order here alone makes the process *unready*: others can take its traffic. What is out of order
+for all processes of its kind at once, while each goes on with what it knows, makes it *degraded*: a load
+balancer that took them all out would turn a nuisance into an outage (docs/adr/0006).
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass
 
 from whook.chassis.drain import Drain
 
-Check = Callable[[], str | None]
-"""Returns None when ready, otherwise in a few words what is missing."""
+
+@dataclass(frozen=True, slots=True)
+class Degraded:
+    """What a check returns when the process serves on, though not everything works."""
+
+    reason: str
+    """In a few words what is missing."""
+
+
+Finding = str | Degraded | None
+"""What a check found: None when all is well; in a few words what is missing when the process is not ready."""
+Check = Callable[[], Finding]
 
 
 class Readiness:
@@ -34,9 +49,9 @@ class Readiness:
         finally:
             del self._checks[name]
 
-    def evaluate(self) -> dict[str, str | None]:
+    def evaluate(self) -> dict[str, Finding]:
         """Return what each check says. One that raises counts as not ready."""
-        found: dict[str, str | None] = {}
+        found: dict[str, Finding] = {}
         for name, check in self._checks.items():
             try:
                 found[name] = check()
@@ -46,5 +61,15 @@ class Readiness:
 
     @property
     def ready(self) -> bool:
-        """Whether every check passes."""
-        return all(reason is None for reason in self.evaluate().values())
+        """Whether the process should get traffic: every check passes, or is merely degraded."""
+        return is_ready(self.evaluate())
+
+    @property
+    def degraded(self) -> int:
+        """How many checks are degraded."""
+        return sum(isinstance(found, Degraded) for found in self.evaluate().values())
+
+
+def is_ready(findings: Mapping[str, Finding]) -> bool:
+    """Return whether a process with these findings should get traffic."""
+    return not any(isinstance(found, str) for found in findings.values())

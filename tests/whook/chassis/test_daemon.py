@@ -15,6 +15,7 @@ import trio
 
 from whook.chassis.daemon import EXIT_STUCK, Daemon, run_daemon
 from whook.chassis.listen import ListenError, bound_address, open_listeners
+from whook.chassis.readiness import Finding
 from whook.chassis.settings import DaemonSettings
 
 PROGRAM = Path(__file__).with_name("daemon_program.py")
@@ -165,7 +166,8 @@ def test_admin_endpoints_during_life_and_drain(start: Start) -> None:
     child.notified("READY=1")
     assert child.get("/healthz") == (200, "ok\n")
     status, body = child.get("/readyz")
-    assert (status, json.loads(body)) == (200, {"ready": True, "checks": {"drain": "ok", "started": "ok"}})
+    found = {"ready": True, "status": "ready", "checks": {"drain": "ok", "started": "ok"}}
+    assert (status, json.loads(body)) == (200, found)
     status, body = child.get("/metrics")
     assert status == 200
     for name in (
@@ -199,7 +201,7 @@ def test_feeds_the_watchdog(start: Start) -> None:
 
 
 async def test_is_not_ready_until_started() -> None:
-    seen: list[str | None] = []
+    seen: list[Finding] = []
 
     async def body(daemon: Daemon) -> None:
         seen.append(daemon.readiness.evaluate()["started"])

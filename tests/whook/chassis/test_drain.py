@@ -41,3 +41,18 @@ async def test_first_reason_and_deadline_stand(autojump_clock: MockClock) -> Non
     drain.begin("SIGINT")
     assert (drain.reason, drain.deadline) == ("SIGTERM", deadline)
     await drain.wait()
+
+
+async def test_patience_ends_with_the_time_the_drain_or_the_block(autojump_clock: trio.abc.Clock) -> None:
+    drain = Drain()
+    begun = trio.current_time()
+    async with drain.patience(3):
+        await trio.sleep_forever()
+    assert trio.current_time() - begun == 3
+    async with drain.patience(3):
+        pass
+    assert trio.current_time() - begun == 3
+    drain.begin("test")
+    async with drain.patience(3):
+        await trio.sleep_forever()
+    assert trio.current_time() - begun == 3

@@ -7,6 +7,7 @@ from trio.testing import MockClock
 
 from whook.chassis import metrics
 from whook.chassis.drain import Drain
+from whook.chassis.readiness import Readiness
 
 
 def scrape() -> str:
@@ -77,7 +78,7 @@ def test_one_broken_reader_hides_nothing_else() -> None:
 
 async def test_publishes_the_process() -> None:
     drain = Drain()
-    with metrics.publish_process("relay", drain):
+    with metrics.publish_process("relay", drain, Readiness(drain)):
         text = scrape()
         assert 'whook_draining{daemon="relay"} 0.0' in text
         assert f'version="{metrics.version()}"' in text

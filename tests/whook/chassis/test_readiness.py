@@ -3,7 +3,7 @@
 import pytest
 
 from whook.chassis.drain import Drain
-from whook.chassis.readiness import Readiness
+from whook.chassis.readiness import Degraded, Finding, Readiness
 
 
 async def test_without_checks_it_is_ready() -> None:
@@ -32,6 +32,18 @@ async def test_a_broken_check_counts_as_not_ready() -> None:
 
     with readiness.check("broken", broken):
         assert readiness.evaluate()["broken"] == "check failed: KeyError"
+
+
+async def test_degraded_is_ready() -> None:
+    readiness = Readiness(Drain())
+    findings: list[Finding] = [Degraded("no new tunnels")]
+    with readiness.check("directory", lambda: findings[0]):
+        assert readiness.evaluate()["directory"] == Degraded("no new tunnels")
+        assert (readiness.ready, readiness.degraded) == (True, 1)
+        with readiness.check("lease", lambda: "no lease"):
+            assert not readiness.ready
+        findings[0] = None
+        assert (readiness.ready, readiness.degraded) == (True, 0)
 
 
 async def test_names_are_taken_once() -> None:

@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 
 import trio
 
-from whook.backplane.ports import BusGap
+from whook.backplane.ports import KEPT, BusGap
 
 SUBSCRIBER_BUFFER = 4096
 """Messages a subscriber may lag behind.
@@ -67,11 +67,32 @@ class MemoryBus:
     def __init__(self, *, buffer: int = SUBSCRIBER_BUFFER) -> None:
         self._buffer = buffer
         self._subscriptions: defaultdict[str, list[_Subscription]] = defaultdict(list)
+        self._kept: defaultdict[str, dict[bytes, float]] = defaultdict(dict)
+        """By topic the messages that are kept, and until when in Trio's time."""
 
-    async def publish(self, topic: str, message: bytes) -> None:
-        """Hand ``message`` to the subscribers of ``topic``."""
+    async def publish(self, topic: str, message: bytes, *, keep: float = 0.0) -> None:
+        """Hand ``message`` to the subscribers of ``topic``, and keep it for so many seconds."""
         await trio.lowlevel.checkpoint()
+        if keep > 0:
+            kept = self._kept[topic]
+            kept[message] = trio.current_time() + keep
+            self._prune(kept)
         self.publish_nowait(topic, message)
+
+    async def kept(self, topic: str) -> list[bytes]:
+        """Return what is kept of a topic, the earliest end first."""
+        await trio.lowlevel.checkpoint()
+        kept = self._kept[topic]
+        self._prune(kept)
+        return sorted(kept, key=kept.__getitem__)
+
+    def _prune(self, kept: dict[bytes, float]) -> None:
+        now = trio.current_time()
+        for message in [message for message, end in kept.items() if end <= now]:
+            del kept[message]
+        if len(kept) > KEPT:
+            for message in sorted(kept, key=kept.__getitem__)[:-KEPT]:
+                del kept[message]
 
     def publish_nowait(self, topic: str, message: bytes) -> None:
         """Do as `publish`, for a twin that changes its state and publishes it in one step."""

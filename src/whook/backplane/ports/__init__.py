@@ -31,6 +31,7 @@ from whook.backplane.ports.auth import (
     User,
 )
 from whook.backplane.ports.bus import (
+    KEPT,
     TOPIC_AUDIT,
     TOPIC_KICK,
     TOPIC_PROJECTS,
@@ -38,6 +39,7 @@ from whook.backplane.ports.bus import (
     TOPIC_ROUTES,
     Bus,
     BusGap,
+    Recovering,
     Subscription,
     Unavailable,
 )
@@ -50,6 +52,7 @@ from whook.backplane.ports.directory import (
     RouteHeld,
 )
 from whook.backplane.ports.events import (
+    CLOCKS_DIFFER,
     Denied,
     Kick,
     ProjectGone,
@@ -67,10 +70,13 @@ from whook.backplane.ports.events import (
     decode_route_event,
     encode_event,
 )
+from whook.backplane.ports.kicks import RecentKicks
 from whook.backplane.ports.projects import Project, Projects
 
 __all__ = [
     "CALLER",
+    "CLOCKS_DIFFER",
+    "KEPT",
     "ROLES",
     "SCOPES",
     "TOPIC_AUDIT",
@@ -102,6 +108,8 @@ __all__ = [
     "ProjectGone",
     "ProjectSet",
     "Projects",
+    "RecentKicks",
+    "Recovering",
     "RelayEvent",
     "RelayGone",
     "RelayInfo",

@@ -1,7 +1,8 @@
-"""The bus: short messages to every process that listens, at once and without storage.
+"""The bus: short messages to every process that listens, at once and with next to no storage.
 
 Directory and stores publish on it, services subscribe. It must never carry what has no other source: a reader
-that missed something reloads a snapshot, so everything announced here can also be asked for elsewhere.
+that missed something reloads a snapshot, so everything announced here can also be asked for elsewhere. Where
+there is no such place the message is kept for a while, and `Bus.kept` is the snapshot.
 """
 
 from __future__ import annotations
@@ -21,11 +22,19 @@ TOPIC_AUDIT = "audit"
 """Denied: refusals for auth's audit trail. Published by relays, whose logs have them as well."""
 
 
+KEPT = 4096
+"""Messages kept for a topic: about 1 MB."""
+
+
 class Unavailable(Exception):
     """What stands behind a port cannot be reached now; the same call may work later.
 
     Every asynchronous method of every port may raise it. Callers answer 503 or go on with what they know.
     """
+
+
+class Recovering(Unavailable):
+    """It answers, but does not have all that it had yet: what is missing may still be put back."""
 
 
 class BusGap(Exception):
@@ -52,8 +61,19 @@ class Subscription(Protocol):
 class Bus(Protocol):
     """Publishes to every present subscriber of a topic."""
 
-    async def publish(self, topic: str, message: bytes) -> None:
-        """Hand ``message`` to the subscribers. Never waits for one of them: a slow one gets a BusGap."""
+    async def publish(self, topic: str, message: bytes, *, keep: float = 0.0) -> None:
+        """Hand ``message`` to the subscribers. Never waits for one of them: a slow one gets a BusGap.
+
+        With ``keep`` it can be read by `kept` for so many seconds. Publishing it again is no second message.
+        """
+        ...
+
+    async def kept(self, topic: str) -> list[bytes]:
+        """Return what was published on a topic to be kept and still is, the earliest end first.
+
+        At most `KEPT` of a topic, then the earliest are dropped; none of those that the bus has lost, as one
+        does that is restarted. Whoever has subscribed before misses nothing between the two.
+        """
         ...
 
     def subscribe(self, *topics: str) -> AbstractAsyncContextManager[Subscription]:

@@ -71,6 +71,10 @@ class Denied(_Event, frozen=True, tag="denied", kw_only=True):
     """Refusals since the last one that was published: they are bounded in rate."""
 
 
+CLOCKS_DIFFER = 2.0
+"""Seconds by which the clocks of two auth processes may differ, one that withdraws and one that mints."""
+
+
 class Kick(_Event, frozen=True, tag="kick", kw_only=True):
     """Close every tunnel that matches all of the fields that are not empty.
 
@@ -85,6 +89,10 @@ class Kick(_Event, frozen=True, tag="kick", kw_only=True):
     """The access token from which the tunnel's token was minted."""
     reason: str
     """For the person at the tunnel: one clause without a full stop."""
+    at: float = 0.0
+    """When the right was withdrawn, in Unix seconds; 0 stands for now."""
+    until: float = 0.0
+    """When the last tunnel token that was minted before it ends, in Unix seconds."""
 
     def __post_init__(self) -> None:
         if not (self.project_id or self.project or self.user_id or self.token_id):
@@ -98,6 +106,10 @@ class Kick(_Event, frozen=True, tag="kick", kw_only=True):
             and self.user_id in ("", user_id)
             and self.token_id in ("", token_id)
         )
+
+    def covers(self, issued_at: float) -> bool:
+        """Return whether a tunnel token minted then (Unix seconds) may be older than the withdrawal."""
+        return not self.at or issued_at <= self.at + CLOCKS_DIFFER
 
 
 RouteEvent = RouteSet | RouteGone | RelayGone

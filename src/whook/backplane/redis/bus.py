@@ -1,8 +1,8 @@
 """The bus on Redis pub/sub: one connection for the process, and a mailbox for each subscriber.
 
 Owns that connection: opens it, watches over it and opens it again. Called by the services of this process.
-Redis keeps nothing for a connection that is lost, so every new one is a gap for every subscriber. It must
-never let a subscriber believe that it is up to date when it may not be.
+Redis holds nothing back for a connection that is lost, so every new one is a gap for every subscriber. It
+must never let a subscriber believe that it is up to date when it may not be.
 
 The connection hears all topics: which of them somebody here wants is known here alone, so that subscribing
 changes nothing in Redis. It is silent for `PING_SECONDS` at most, because it is asked to say something then.
@@ -10,6 +10,7 @@ changes nothing in Redis. It is silent for `PING_SECONDS` at most, because it is
 
 from __future__ import annotations
 
+import math
 import random
 import re
 from collections import defaultdict
@@ -18,7 +19,8 @@ from contextlib import asynccontextmanager
 
 import trio
 
-from whook.backplane.ports import Unavailable
+from whook.backplane.ports import KEPT, Unavailable
+from whook.backplane.redis import scripts
 from whook.backplane.redis.bridge import CALL_SECONDS, Bridge, Feed, Message
 from whook.backplane.redis.mailbox import Mailbox
 from whook.chassis.logs import get_logger
@@ -47,7 +49,8 @@ class RedisBus:
 
     def __init__(self, bridge: Bridge, prefix: str, *, buffer: int = SUBSCRIBER_BUFFER) -> None:
         self._bridge = bridge
-        self._channels = f"{prefix}bus:".encode()
+        self._prefix = prefix.encode()
+        self._channels = self._prefix + b"bus:"
         self._buffer = buffer
         self._subscriptions: defaultdict[str, list[Mailbox]] = defaultdict(list)
         self._feed: Feed | None = None
@@ -64,9 +67,21 @@ class RedisBus:
             nursery.start_soon(self._ping, name="redis ping")
             await self._keep_connected(task_status)
 
-    async def publish(self, topic: str, message: bytes) -> None:
+    async def publish(self, topic: str, message: bytes, *, keep: float = 0.0) -> None:
         """Publish to all processes. Raises Unavailable; the message may then have been published or not."""
-        await self._bridge.publish(self._channels + topic.encode(), message)
+        channel = self._channels + topic.encode()
+        if keep > 0:
+            milliseconds = math.ceil(keep * 1000)
+            await self._bridge.run(scripts.KEEP, self._kept(topic), channel, message, milliseconds, KEPT)
+        else:
+            await self._bridge.publish(channel, message)
+
+    async def kept(self, topic: str) -> list[bytes]:
+        """Return what Redis keeps of a topic, the earliest end first. Raises Unavailable."""
+        return await self._bridge.run(scripts.KEPT, self._kept(topic))
+
+    def _kept(self, topic: str) -> bytes:
+        return self._prefix + b"kept:" + topic.encode()
 
     @asynccontextmanager
     async def subscribe(self, *topics: str) -> AsyncGenerator[Mailbox, None]:

@@ -15,7 +15,7 @@ from dataclasses import replace
 import msgspec
 import trio
 
-from whook.backplane.ports import LeaseLost, RelayInfo, Route, RouteHeld, Unavailable
+from whook.backplane.ports import LeaseLost, Recovering, RelayInfo, Route, RouteHeld, Unavailable
 from whook.backplane.redis import scripts
 from whook.backplane.redis.bridge import CALL_SECONDS, Argument, Bridge
 from whook.backplane.redis.scripts import Script
@@ -188,7 +188,7 @@ class RedisDirectory:
 
     def _check_settled(self) -> None:
         if not self._settled:
-            raise Unavailable("Redis has lost its data, and relays are putting their routes back")
+            raise Recovering("Redis has lost its data, and relays are putting their routes back")
 
     def _seen(self, route: Route) -> Route:
         self._highest = max(self._highest, route.generation)

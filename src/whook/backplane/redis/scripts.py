@@ -1,7 +1,7 @@
 """The scripts that Redis runs: every change of the directory is one of them, hence one step for everybody.
 
 Reads them from the folder ``lua``; the directory names them, the bridge runs them. ``prelude.lua`` holds what
-they share, and describes the keys.
+they share, and describes the keys. KEEP and KEPT are the bus's and stand alone.
 """
 
 from __future__ import annotations
@@ -26,7 +26,10 @@ def _read(name: str) -> str:
 
 
 def _script(name: str) -> Script:
-    text = f"{_read('prelude')}\nlocal function body()\n{_read(name)}end\n{_read('finish')}"
+    return _plain(f"{_read('prelude')}\nlocal function body()\n{_read(name)}end\n{_read('finish')}")
+
+
+def _plain(text: str) -> Script:
     return Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
@@ -39,3 +42,5 @@ ROUTE = _script("route")
 ROUTES = _script("routes")
 RELAYS = _script("relays")
 SWEEP = _script("sweep")
+KEEP = _plain(_read("keep"))
+KEPT = _plain(_read("kept"))

@@ -16,6 +16,7 @@
 --   held:EPOCH  set     project ids of the routes of one lease
 --   ended       list    epochs of leases that are over, whose routes are still to be removed
 --   bus:TOPIC   channel
+--   kept:TOPIC  zset    messages of a topic -> when they are dropped, in milliseconds of Redis's clock (keep.lua)
 --
 -- The epoch of a lease is the generation at which it began. Numbers stay below 2^53, where Lua still counts
 -- one by one. Redis does not undo a script that fails, so the first change that each one makes is one that
