@@ -142,9 +142,10 @@ async def test_it_comes_back_with_the_same_instance() -> None:
         await talk.wait_event("back")
         assert (first.hello.mode, second.hello.mode) == ("takeover", "exclusive")
         assert first.hello.instance == second.hello.instance
-        assert second.headers["authorization"] == "Bearer jwt-2"
+        assert second.headers["authorization"] == "Bearer jwt-1"  # still good, and good for this relay
         assert await answers(second) == 200
     assert talk.events == ["ready", "lost", "back"]
+    assert len(talk.api.received) == 1
 
 
 @pytest.mark.parametrize("code", [GoAwayCode.DRAIN, GoAwayCode.MOVED, GoAwayCode.EXPIRED, 99])

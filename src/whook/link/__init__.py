@@ -12,6 +12,7 @@ from whook.link.errors import (
     HandshakeRefused,
     LinkClosed,
     LinkRefused,
+    LinkUnanswered,
     TooManyExchanges,
 )
 from whook.link.exchange import Exchange, Item
@@ -37,6 +38,7 @@ __all__ = [
     "Link",
     "LinkClosed",
     "LinkRefused",
+    "LinkUnanswered",
     "Opener",
     "StreamTransport",
     "TooManyExchanges",
