@@ -16,6 +16,10 @@ from enum import Enum
 
 from whook_cli.api import Grant
 
+PATIENCE = 3
+"""Times that a relay which refuses connections is tried again before the API is asked. With the backoff that
+takes 2 s in the mean and less than 4: a process that restarts is back by then, and if it is not, its clients
+do not ask for other relays all at once."""
 LEAST = 60.0
 """Seconds that a token must still be good for: less is not worth a tunnel."""
 BUSY = b":problem:busy"
@@ -39,23 +43,23 @@ def failure_of(status: int, body: bytes) -> Failure:
 class WayBack:
     """What is remembered of the last tunnel of a session."""
 
-    __slots__ = ("_api_first", "_grant", "_now", "_patient")
+    __slots__ = ("_api_first", "_grant", "_now", "_patience")
 
     def __init__(self, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self._now = now
         self._grant: Grant | None = None
         self._api_first = False
-        self._patient = False
+        self._patience = 0
 
     def granted(self, grant: Grant) -> None:
         """Take note of what the API has given."""
         self._grant = grant
-        self._patient = False
+        self._patience = 0
 
     def lost(self, *, told: bool) -> None:
         """Take note that the tunnel must be replaced; `told` if the relay itself asked for that."""
         self._api_first = told
-        self._patient = not told
+        self._patience = 0 if told else PATIENCE
 
     def grant(self) -> Grant | None:
         """Return the grant to try at its relay now, or None if the API is to be asked first."""
@@ -70,14 +74,14 @@ class WayBack:
     def failed(self, failure: Failure) -> bool:
         """Take note that the grant was of no use; return whether to ask the API in the same attempt.
 
-        A relay that has just gone away may be back in a moment, so the first time it is tried again before
-        the API is troubled. One that is busy is waited for: the API would only send others there.
+        A relay that has just gone away may be back in a moment, so it is tried again before the API is
+        troubled. One that is busy is waited for: the API would only send others there.
         """
         if failure is Failure.BUSY:
             return False
         if failure is Failure.REFUSED:
-            patient, self._patient = self._patient, False
-            return not patient
+            self._patience -= 1
+            return self._patience < 0
         self._grant = None
         return True
 

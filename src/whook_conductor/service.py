@@ -161,7 +161,6 @@ async def run_conductor(
                             name="api",
                             drain=drain,
                             limits=AsgiLimits(
-                                connections=settings.max_connections,
                                 per_address=settings.max_connections_per_address or None,
                                 body=_API_BODY,
                             ),
