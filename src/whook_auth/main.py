@@ -57,7 +57,7 @@ async def _run(configured: Configured) -> int:
     async def body(daemon: Daemon) -> None:
         await _body(configured, daemon)
 
-    return await run_daemon("whook-auth", body, settings=configured[DaemonSettings])
+    return await run_daemon("whook-auth", body, settings=configured[DaemonSettings], alone=True)
 
 
 async def _body(configured: Configured, daemon: Daemon) -> None:

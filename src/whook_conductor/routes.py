@@ -81,17 +81,20 @@ class RouteTable:
         """Return whether the directory may know more of a project that has no route here.
 
         A client that has lost its relay is back as soon as the directory says so, and the bus may tell us a
-        moment later: in a storm of reconnects, a second later. Says yes a few times a second.
+        moment later: in a storm of reconnects, a second later. After `not_back` it says no for a while.
         """
         until, ask = self._left.get(project, (0.0, 0.0))
         now = self._clock()
         if now >= until:
             self._left.pop(project, None)
             return False
-        if now < ask:
-            return False
-        self._left[project] = until, now + _ASK_AGAIN
-        return True
+        return now >= ask
+
+    def not_back(self, project: str) -> None:
+        """Take note that the directory has no route of the project either."""
+        known = self._left.get(project)
+        if known is not None:
+            self._left[project] = known[0], self._clock() + _ASK_AGAIN
 
     def replace(self, routes: Iterable[Route]) -> None:
         """Take a snapshot of the directory instead of everything known."""
