@@ -40,7 +40,7 @@ class Plan:
     relays: int = 2
     conductors: int = 2
     how: str = "kill"
-    """`kill`: SIGKILL and a new process at once; `term`: SIGTERM, and a new process when the old has ended."""
+    """`kill`: SIGKILL and a new process at once; `term`: SIGTERM, and a new one when the old has ended."""
     resume: bool = True
     """False: clients that ask the API for every tunnel."""
     webhooks: float = 40.0
@@ -267,5 +267,5 @@ def run(plan: Plan) -> str:
     said += [f"- failed: {failure}" for failure in outcome.failures[:10]]
     said += [f"- refused for good: {line}" for line in outcome.final[:10]]
     text = "\n\n".join([table, used, "\n".join(said)])
-    results = [{"plan": asdict(plan), "outcome": asdict(outcome)}]
+    results: list[dict[str, object]] = [{"plan": asdict(plan), "outcome": asdict(outcome)}]
     return f"{text}\n\n{save('storm', results, text)}"

@@ -1,7 +1,7 @@
 """Thousands of clients in one process: each keeps a tunnel open and comes back as the CLI does, but cheaply.
 
-Run as `python -m bench.storm_clients` by the `storm` scenario; the access token comes in WHOOK_TOKEN. They make
-the CLI's API calls (a connection for each), its WebSocket handshake and introduction on raw sockets over
+Run as `python -m bench.storm_clients` by the `storm` scenario; the access token comes in WHOOK_TOKEN. They
+make the CLI's API calls (a connection for each), its WebSocket handshake and introduction on raw sockets over
 epoll, and wait as it does: `whook_cli.backoff` and `whook_cli.wayback` are the real ones. Byte n of the state
 file is the generation in which tunnel n was opened, 0 while there is none; the prober and the parent read it.
 Commands on standard input: `generation N` and `stats`.
@@ -224,11 +224,14 @@ class Clients:
                     self._again(session, talk.goaway.retry_after or None)
             elif talk.greeted:
                 self._up(session, connection)
-        elif connection is session.current and talk.goaway is not None and not session.timer:
-            if session.opening is None:
-                self.counts["sent away"] += 1
-                goaway = talk.goaway
-                self._lost(session, told=True, retry_after=goaway.retry_after or None)
+        elif (
+            connection is session.current
+            and talk.goaway is not None
+            and session.opening is None
+            and not session.timer
+        ):
+            self.counts["sent away"] += 1
+            self._lost(session, told=True, retry_after=talk.goaway.retry_after or None)
         if talk.over:
             self._broken(session, connection)
 

@@ -1,8 +1,8 @@
 """The cheapest far end of a tunnel: a raw socket, WebSocket frames by hand (RFC 6455), whook.wire.
 
-Used by the far end that answers webhooks, the one that holds idle tunnels, and the clients of a storm. It does what a tunnel must
-and nothing more, so that it takes little CPU away from what is measured; its mask is zero, which the server
-unmasks at the same cost as any other.
+Used by the far end that answers webhooks, the one that holds idle tunnels, and the clients of a storm. It
+does what a tunnel must and nothing more, so that it takes little CPU away from what is measured; its mask is
+zero, which the server unmasks at the same cost as any other.
 """
 
 from __future__ import annotations

@@ -3,9 +3,10 @@
 Owns that decision and nothing else: no clock of its own, no I/O. `session` asks it before each attempt and
 tells it what became of that; the load clients of `bench` use it too, so that they do what clients do.
 
-A tunnel token is good for one relay, and for an hour. A client that has only lost its connection needs nothing
-from the API: the relay can check the token by itself. When a relay with thousands of tunnels restarts, that is
-most of the work saved. The API is asked as soon as the relay does not want the client, or is not there.
+A tunnel token is good for one relay, and for an hour. A client that has only lost its connection needs
+nothing from the API: the relay can check the token by itself, rights that were withdrawn since included. When
+a relay with thousands of tunnels restarts, that is most of the work saved. The API is asked as soon as the
+relay does not want the client, or is not there.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """`POST /v1/tunnels` without the framework: the one call of the API that comes by the thousands.
 
-Every client makes it for every tunnel, and all at once when a relay has gone. Stands in front of the FastAPI
-application, which describes the call and answers all others, and this one too whenever it is not exactly what a
-client sends: so whatever is refused is refused by the same code, in the same words.
+Clients make it for a tunnel, and all at once when a relay has gone. Stands in front of the FastAPI
+application, which describes the call and answers all others, and this one too whenever it is not exactly what
+a client sends: so whatever is refused is refused by the same code, in the same words.
 """
 
 from __future__ import annotations

@@ -150,7 +150,7 @@ async def test_it_comes_back_with_the_same_instance() -> None:
 
 @pytest.mark.parametrize("status", [401, 403, 503])
 async def test_a_relay_that_no_longer_takes_the_token_leads_to_the_api(status: int) -> None:
-    """The token may have been withdrawn, or the relay be full: the API knows what to do, or says so itself."""
+    """The token may have been withdrawn, or the relay be full: the API knows, or says so itself."""
     async with session() as talk:
         first = await talk.far_end.wait_tunnel(0)
         talk.far_end.reject = (status, [], b"{}")

@@ -1,8 +1,8 @@
 """Admission: so much work a second and so much at once, and the others told when to come back.
 
-A relay asks for a place once a client's token has proved good, so that strangers cannot use the places up, and
-gives it back when the tunnel is open; a conductor asks before it decides about a tunnel. Its tables change
-synchronously; nothing here waits.
+A relay asks for a place once a client's token has proved good, so that strangers cannot use the places up,
+and gives it back when the tunnel is open; a conductor asks before it decides about a tunnel. Its tables
+change synchronously; nothing here waits.
 """
 
 from __future__ import annotations

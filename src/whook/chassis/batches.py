@@ -1,4 +1,4 @@
-"""Gathers calls that are made at the same time into one: a query for fifty names costs little more than for one.
+"""Gathers calls made at the same time into one: a query for fifty names costs little more than for one.
 
 Used by whoever asks a store or a service for one thing at a time on behalf of many tasks. It needs no task of
 its own and never waits for company: a call alone goes out at once, and those that come while it is under way
