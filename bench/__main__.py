@@ -1,4 +1,4 @@
-"""`python -m bench throughput|idle`: run one scenario and print its table (see bench/README.md)."""
+"""`python -m bench throughput|idle|storm`: run one scenario and print its table (see bench/README.md)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from bench import idle, throughput
+from bench import idle, storm, throughput
 
 
 def numbers(text: str) -> list[int]:
@@ -26,12 +26,32 @@ def main() -> int:
     load.add_argument("--systems", default=",".join(throughput.SYSTEMS), help="which of %(default)s")
     still = scenarios.add_parser("idle", help="memory for each idle tunnel")
     still.add_argument("--tunnels", type=int, default=1000)
+    drop = scenarios.add_parser("storm", help="every tunnel drops at once")
+    drop.add_argument("--tunnels", type=int, default=10_000)
+    drop.add_argument("--bystanders", type=int, default=100)
+    drop.add_argument("--how", choices=("kill", "term"), default="kill", help="how the relays end")
+    drop.add_argument("--webhooks", type=float, default=40.0, help="a second")
+    drop.add_argument("--opening", type=float, default=250.0, help="tunnels opened a second, at first")
+    drop.add_argument("--resume", action=argparse.BooleanOptionalAction, default=True)
+    drop.add_argument("--set", action="append", default=[], metavar="WHOOK_…=VALUE", help="a setting")
     args = parser.parse_args()
     if not Path("/proc/self/stat").exists():
         sys.stderr.write("bench: needs Linux, because CPU time and memory are read from /proc\n")
         return 2
     if args.scenario == "idle":
         sys.stdout.write(idle.run(args.tunnels) + "\n")
+        return 0
+    if args.scenario == "storm":
+        plan = storm.Plan(
+            tunnels=args.tunnels,
+            bystanders=args.bystanders,
+            how=args.how,
+            webhooks=args.webhooks,
+            opening=args.opening,
+            resume=args.resume,
+            settings=dict(item.split("=", 1) for item in args.set),
+        )
+        sys.stdout.write(storm.run(plan) + "\n")
         return 0
     names = args.systems.split(",")
     cells = throughput.run(names, args.connections, args.sizes, args.seconds)

@@ -5,6 +5,7 @@ Called by the scenarios. It keeps the children's standard error in a file and sh
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import selectors
@@ -106,9 +107,33 @@ class Child:
 
     def cpu(self) -> float:
         """Seconds of CPU that the child has used in all its threads, user and system."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / TICK
+        return cpu_of(self.pid)
 
     def resident(self) -> int:
         """Bytes of the child's resident memory."""
-        return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * PAGE
+        return resident_of(self.pid)
+
+
+def cpu_of(pid: int, *, family: bool = False) -> float:
+    """Seconds of CPU that a process has used, user and system; with `family` its children count too.
+
+    Children that have ended count if their parent has waited for them.
+    """
+    fields = _stat(pid)
+    used = int(fields[11]) + int(fields[12])
+    if family:
+        used += int(fields[13]) + int(fields[14])
+        for folder in Path("/proc").iterdir():
+            with contextlib.suppress(OSError):  # ended meanwhile
+                if folder.name.isdigit() and int(_stat(int(folder.name))[1]) == pid:
+                    used += round(cpu_of(int(folder.name)) * TICK)
+    return used / TICK
+
+
+def resident_of(pid: int) -> int:
+    """Bytes of a process's resident memory."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE
+
+
+def _stat(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

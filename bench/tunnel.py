@@ -1,8 +1,8 @@
 """The cheapest far end of a tunnel: a raw socket, WebSocket frames by hand (RFC 6455), whook.wire.
 
-Used by the far end that answers webhooks and by the one that holds idle tunnels. It does what a tunnel must
-and nothing more, so that it takes little CPU away from what is measured; its mask is zero, which the server
-unmasks at the same cost as any other.
+Used by the far end that answers webhooks, the one that holds idle tunnels, and the clients of a storm. It
+does what a tunnel must and nothing more, so that it takes little CPU away from what is measured; its mask is
+zero, which the server unmasks at the same cost as any other.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from urllib.parse import urlsplit
 from whook.chassis.tunnel_token import SigningKey, TunnelClaims, sign
 from whook.wire import (
     ACK,
+    GOAWAY,
+    HELLO,
     PING,
     PONG_FRAME,
     PROTOCOL_VERSION,
@@ -26,12 +28,15 @@ from whook.wire import (
     Endpoint,
     Frame,
     FrameReader,
+    GoAway,
     Hello,
-    HelloReceived,
+    Mode,
     Opened,
     Response,
     Role,
     Stream,
+    WasReset,
+    decode_goaway,
     encode_hello,
 )
 
@@ -79,87 +84,68 @@ class OwnGrants:
         return {"websocket_url": self._url, "token": sign(self._key, claims)}
 
 
-class Tunnel:
-    """One tunnel: introduced, and answering every webhook with 200 and two bytes."""
+class Talk:
+    """What a far end says and hears on one tunnel, sans-IO: WebSocket frames, introduction, answers."""
 
-    def __init__(self, grant: dict[str, str], instance: str, source: str = "127.0.0.1") -> None:
-        parts = urlsplit(grant["websocket_url"])
-        self.sock = socket.create_connection((parts.hostname or "", parts.port or 80), 30, (source, 0))
-        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.closed = False
+    __slots__ = ("_buffer", "_endpoint", "_reader", "goaway", "greeted", "over")
+
+    def __init__(self) -> None:
+        self.greeted = False
+        self.goaway: GoAway | None = None
+        self.over = ""
+        """Why the relay has closed the tunnel; empty if it has not."""
         self._buffer = bytearray()
         self._reader = FrameReader()
-        self._endpoint = Endpoint(Role.ANSWERER)
-        self._greeted = False
-        self._upgrade(parts.netloc, parts.path or "/", grant["token"])
-        hello = Hello(version=PROTOCOL_VERSION, agent="whook-bench", peer="cli", instance=instance)
-        hello.holder, hello.max_exchanges, hello.mode = "bench", 10_000, "takeover"
-        self._send(BINARY, encode_hello(hello))
-        while not self._greeted:
-            self.turn()
+        self._endpoint: Endpoint | None = None
 
-    def _upgrade(self, host: str, path: str, token: str) -> None:
-        key = base64.b64encode(os.urandom(16)).decode()
-        self.sock.sendall(
-            f"GET {path} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n"
-            f"Sec-WebSocket-Protocol: {SUBPROTOCOL}\r\n"
-            f"Authorization: Bearer {token}\r\n\r\n".encode()
-        )
-        answer = bytearray()
-        while b"\r\n\r\n" not in answer:
-            if not (data := self.sock.recv(65_536)):
-                raise ConnectionError(f"closed during the handshake: {bytes(answer)!r}")
-            answer += data
-        head, _, rest = bytes(answer).partition(b"\r\n\r\n")
-        if not head.startswith(b"HTTP/1.1 101 "):
-            raise ConnectionError(f"refused: {head!r} {rest!r}")
-        self._buffer += rest
-
-    def turn(self) -> None:
-        """Take what has come in and send what that makes due, in one message."""
-        data = self.sock.recv(262_144)
-        if not data:
-            self.closed = True
-            raise ConnectionError("the relay closed the tunnel")
+    def receive(self, data: bytes) -> bytes:
+        """Take what has come in; give what that makes due, as it goes onto the socket."""
         self._buffer += data
         out: list[bytes] = []
+        replies: list[bytes] = []
         for opcode, payload in self._messages():
             if opcode == WS_PING:
-                self._send(WS_PONG, payload)
+                replies.append(message(WS_PONG, payload))
             elif opcode == CLOSE:
-                raise ConnectionError(f"the relay closed the tunnel: {payload!r}")
+                self.over = self.over or f"the relay closed the tunnel: {payload!r}"
+                replies.append(message(CLOSE, payload[:2]))
             elif opcode != WS_PONG:
                 self._take(self._reader.feed(payload), out)
         if answer := b"".join(out):
-            self._send(BINARY, answer)
+            replies.append(message(BINARY, answer))
+        return b"".join(replies)
 
     def _take(self, frames: list[Frame], out: list[bytes]) -> None:
-        endpoint = self._endpoint
         streams: list[Frame] = []
         for frame in frames:
             if frame[0] == PING:
                 if not frame[1] & ACK:
                     out.append(PONG_FRAME)
+            elif frame[0] == HELLO:
+                self.greeted = True
+            elif frame[0] == GOAWAY:
+                self.goaway = decode_goaway(frame[3])
             else:
                 streams.append(frame)
+        if not streams:
+            return
+        # Most of ten thousand tunnels never get a webhook.
+        endpoint = self._endpoint = self._endpoint or Endpoint(Role.ANSWERER)
         for event in endpoint.receive(streams):
             if isinstance(event, Opened):
                 if event.ended:
-                    self._answer(event.stream, out)
+                    self._answer(endpoint, event.stream, out)
             elif isinstance(event, DataReceived):
                 out.append(endpoint.consume(event.stream, len(event.data)))
                 if event.ended:
-                    self._answer(event.stream, out)
-            elif isinstance(event, HelloReceived):
-                self._greeted = True
-            else:
+                    self._answer(endpoint, event.stream, out)
+            elif not isinstance(event, WasReset):
                 raise ConnectionError(f"unexpected {type(event).__name__}")
         out.append(endpoint.take_replies())
 
-    def _answer(self, stream: Stream, out: list[bytes]) -> None:
-        out.append(self._endpoint.send_head(stream, ANSWER))
-        out.append(self._endpoint.send_data(stream, b"{}", end=True))
+    def _answer(self, endpoint: Endpoint, stream: Stream, out: list[bytes]) -> None:
+        out.append(endpoint.send_head(stream, ANSWER))
+        out.append(endpoint.send_data(stream, b"{}", end=True))
 
     def _messages(self) -> list[tuple[int, bytes]]:
         """Cut whole WebSocket frames off the buffer; fragments count as messages, the wire does not mind."""
@@ -180,12 +166,72 @@ class Tunnel:
         del buffer[:at]
         return found
 
-    def _send(self, opcode: int, payload: bytes) -> None:
-        size = len(payload)
-        if size < 126:
-            head = struct.pack("!BB4x", 0x80 | opcode, 0x80 | size)
-        elif size < 65_536:
-            head = struct.pack("!BBH4x", 0x80 | opcode, 0xFE, size)
-        else:
-            head = struct.pack("!BBQ4x", 0x80 | opcode, 0xFF, size)
-        self.sock.sendall(head + payload)
+
+def message(opcode: int, payload: bytes) -> bytes:
+    """Give one WebSocket message of a client (RFC 6455 section 5.2)."""
+    size = len(payload)
+    if size < 126:
+        head = struct.pack("!BB4x", 0x80 | opcode, 0x80 | size)
+    elif size < 65_536:
+        head = struct.pack("!BBH4x", 0x80 | opcode, 0xFE, size)
+    else:
+        head = struct.pack("!BBQ4x", 0x80 | opcode, 0xFF, size)
+    return head + payload
+
+
+def upgrade(host: str, path: str, token: str) -> bytes:
+    """Give the opening handshake of a tunnel (RFC 6455 section 4.1)."""
+    key = base64.b64encode(os.urandom(16)).decode()
+    return (
+        f"GET {path} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n"
+        f"Sec-WebSocket-Protocol: {SUBPROTOCOL}\r\n"
+        f"Authorization: Bearer {token}\r\n\r\n"
+    ).encode()
+
+
+def introduction(instance: str, mode: Mode = "takeover") -> bytes:
+    """Give the far end's HELLO as a WebSocket message."""
+    hello = Hello(version=PROTOCOL_VERSION, agent="whook-bench", peer="cli", instance=instance)
+    hello.holder, hello.max_exchanges, hello.mode = "bench", 10_000, mode
+    return message(BINARY, encode_hello(hello))
+
+
+class Tunnel:
+    """One tunnel: introduced, and answering every webhook with 200 and two bytes."""
+
+    def __init__(self, grant: dict[str, str], instance: str, source: str = "127.0.0.1") -> None:
+        parts = urlsplit(grant["websocket_url"])
+        self.sock = socket.create_connection((parts.hostname or "", parts.port or 80), 30, (source, 0))
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._talk = Talk()
+        self.sock.sendall(upgrade(parts.netloc, parts.path or "/", grant["token"]))
+        rest = self._finish_handshake()
+        self.sock.sendall(introduction(instance))
+        self._receive(rest)
+        while not self._talk.greeted:
+            self.turn()
+
+    def _finish_handshake(self) -> bytes:
+        answer = bytearray()
+        while b"\r\n\r\n" not in answer:
+            if not (data := self.sock.recv(65_536)):
+                raise ConnectionError(f"closed during the handshake: {bytes(answer)!r}")
+            answer += data
+        head, _, rest = bytes(answer).partition(b"\r\n\r\n")
+        if not head.startswith(b"HTTP/1.1 101 "):
+            raise ConnectionError(f"refused: {head!r} {rest!r}")
+        return rest
+
+    def turn(self) -> None:
+        """Take what has come in and send what that makes due, in one message."""
+        data = self.sock.recv(262_144)
+        if not data:
+            raise ConnectionError("the relay closed the tunnel")
+        self._receive(data)
+
+    def _receive(self, data: bytes) -> None:
+        if answer := self._talk.receive(data):
+            self.sock.sendall(answer)
+        if self._talk.over or self._talk.goaway:
+            raise ConnectionError(self._talk.over or f"{self._talk.goaway}")

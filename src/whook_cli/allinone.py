@@ -127,6 +127,7 @@ async def run_allinone(
             lambda daemon: _Body(options, daemon, companion).run(),
             settings=settings,
             admin_option="--admin-port",
+            alone=True,
         )
     except* SettingsError as group:
         raise UsageError(_first_line(group)) from group

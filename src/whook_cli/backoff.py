@@ -13,6 +13,8 @@ CAP = 15.0
 """Upper bound in seconds of every delay that the server did not ask for."""
 RETRY_AFTER_CAP = 300.0
 """A server that asks for more than this is asked again anyway."""
+SPREAD = 1.0
+"""Seconds over which those come back who were told the same Retry-After."""
 HEALTHY = 10.0
 """Seconds a tunnel must have lived for the next loss to count as a first one."""
 
@@ -31,18 +33,19 @@ class Backoff:
         self._attempts = 0
 
     def delay(self, retry_after: float | None = None) -> float:
-        """Seconds to wait now; counts as one more attempt.
+        """Seconds to wait now; counts as one more attempt, unless the server says how long.
 
         `retry_after` is what the server asked for, in seconds (RFC 9110 section 10.2.3): never sooner than
-        that, and spread over a tenth more, so that all who were told the same do not come back together.
+        that, and spread over a tenth or a second more, since it comes in whole seconds and all who were told
+        the same are not to come back together. How often it was tried does not count then: a server that
+        gives each client its turn knows better.
         """
+        if retry_after is not None and retry_after > 0:
+            asked = min(retry_after, RETRY_AFTER_CAP)
+            return asked + self._random() * max(asked / 10, SPREAD)
         bound = min(CAP, FIRST * 2.0 ** min(self._attempts, 16))
         self._attempts += 1
-        jitter = self._random() * bound
-        if retry_after is None or retry_after <= 0:
-            return jitter
-        asked = min(retry_after, RETRY_AFTER_CAP)
-        return max(asked + self._random() * asked / 10, jitter)
+        return self._random() * bound
 
     def ended(self, lived: float) -> None:
         """Take note that a tunnel stood for `lived` seconds; one that stood long enough starts afresh."""

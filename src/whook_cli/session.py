@@ -16,13 +16,14 @@ from typing import Final
 import trio
 
 from whook.wire import GoAwayCode, Mode
-from whook_cli.api import Unavailable, request_tunnel
+from whook_cli.api import Grant, Unavailable, request_tunnel
 from whook_cli.backoff import Backoff
 from whook_cli.display import Display
 from whook_cli.exits import Exit, ExitCode
 from whook_cli.stop import Stop
 from whook_cli.text import duration
 from whook_cli.tunnel import LEAVE_TIME, Client, Ended, Handler, Tunnel, said
+from whook_cli.wayback import WayBack
 
 _FINAL: Final = {
     GoAwayCode.HELD: ExitCode.HELD,
@@ -39,6 +40,8 @@ _FINAL_STATUS: Final = {
     426: ExitCode.VERSION,
 }
 """The same, said in the WebSocket handshake."""
+_NOT_FOR_THE_API: Final = {ExitCode.HELD, ExitCode.REPLACED, ExitCode.VERSION}
+"""Refusals by a relay that the API would not change. What is wrong with a token, it knows better."""
 _HINTS: Final = {
     ExitCode.HELD: "use --takeover to take it, or --watch to look on",
     ExitCode.VERSION: "update whook, here or there",
@@ -69,6 +72,7 @@ class Session:
         self._stop = stop
         self._mode: Mode = plan.mode
         self._backoff = Backoff()
+        self._way = WayBack()
         self._news = trio.Event()
         self._opening = trio.CancelScope()
         self._tunnels: set[Tunnel] = set()
@@ -117,6 +121,7 @@ class Session:
             if isinstance(ending, Exit):
                 return ending
             self._backoff.ended(trio.current_time() - current.since)
+            self._way.lost(told=current.ended is None or current.going is not None)
             if current.ended is None:
                 delay = ending or 0.0
             else:
@@ -141,28 +146,44 @@ class Session:
                 )
 
     async def _try(self, nursery: trio.Nursery) -> Tunnel | Exit | Unavailable:
+        """Make one attempt: at the relay of the last tunnel if that may do, else at the API's word."""
         plan = self._plan
+        known = self._way.grant() if self._mode != "watch" else None  # onlookers follow the holder
+        if known is not None:
+            tunnel = await self._connect(nursery, known)
+            if tunnel.ended is None:
+                return tunnel
+            refusal = _refusal(tunnel.ended)
+            if isinstance(refusal, Exit) and refusal.code in _NOT_FOR_THE_API:
+                return refusal
+            if not self._way.failed(tunnel.ended.failure):
+                return refusal if isinstance(refusal, Unavailable) else Unavailable("", answered=True)
         try:
             grant = await request_tunnel(
                 plan.server, plan.token, plan.project, plan.client.instance, watch=self._mode == "watch"
             )
         except Unavailable as unavailable:
             self._answered = self._answered or unavailable.answered
+            self._way.unanswered()
             return unavailable
         except Exit as refusal:
             return refusal
         self._answered = True
+        self._way.granted(grant)
+        tunnel = await self._connect(nursery, grant)
+        return tunnel if tunnel.ended is None else _refusal(tunnel.ended)
+
+    async def _connect(self, nursery: trio.Nursery, grant: Grant) -> Tunnel:
+        """Start a tunnel and wait until it is up, or has ended."""
         tunnel = Tunnel(
-            grant, plan.client, self._handler, mode=self._mode, on_change=lambda: self._news.set()
+            grant, self._plan.client, self._handler, mode=self._mode, on_change=lambda: self._news.set()
         )
         self._tunnels.add(tunnel)
         nursery.start_soon(self._carry, tunnel, name="tunnel")
         while not tunnel.up and tunnel.ended is None:
             await self._wait_news()
-        if tunnel.ended is not None:
-            return _refusal(tunnel.ended)
-        if self._mode == "takeover":  # once is enough: whoever takes it over later is not to be fought
-            self._mode = "exclusive"
+        if tunnel.ended is None and self._mode == "takeover":
+            self._mode = "exclusive"  # once is enough: whoever takes it over later is not to be fought
         return tunnel
 
     async def _carry(self, tunnel: Tunnel) -> None:

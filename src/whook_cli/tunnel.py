@@ -13,13 +13,23 @@ from typing import Final
 
 import trio
 
-from whook.link import Answerer, Exchange, HandshakeRefused, Heartbeat, Link, LinkClosed, LinkRefused
+from whook.link import (
+    Answerer,
+    Exchange,
+    HandshakeRefused,
+    Heartbeat,
+    Link,
+    LinkClosed,
+    LinkRefused,
+    LinkUnanswered,
+)
 from whook.link.websocket import connect_websocket
 from whook.wire import PROTOCOL_VERSION, GoAway, Hello, Mode, ProtocolError, encode_hello
 from whook_cli.api import Grant, parse_retry_after
 from whook_cli.reasons import explain
 from whook_cli.text import printable, shorten
 from whook_cli.tls import server_context
+from whook_cli.wayback import Failure, failure_of
 
 DIAL_TIMEOUT: Final = 10.0
 """Seconds for TCP, TLS and the WebSocket handshake."""
@@ -55,6 +65,8 @@ class Ended:
     goaway: GoAway | None = None
     status: int = 0
     retry_after: float | None = None
+    failure: Failure = Failure.REFUSED
+    """What it means for another attempt by the same grant."""
 
 
 def holder_name() -> str:
@@ -121,7 +133,14 @@ class Tunnel:
                 self.ended = await self._talk(Link(transport, name="tunnel"))
         except HandshakeRefused as error:
             after = parse_retry_after(error.headers.get("retry-after"))
-            self.ended = Ended(f"{url} answered {error.status}", status=error.status, retry_after=after)
+            self.ended = Ended(
+                f"{url} answered {error.status}",
+                status=error.status,
+                retry_after=after,
+                failure=failure_of(error.status, error.body),
+            )
+        except LinkUnanswered as error:
+            self.ended = self.ended or Ended(explain(error), failure=Failure.SILENT)
         except LinkClosed as error:
             self.ended = self.ended or Ended(f"cannot reach {url}: {explain(error)}")
         finally:
@@ -145,11 +164,11 @@ class Tunnel:
                 await link.send_now(encode_hello(hello))
                 answer = await link.receive_hello()
         except LinkRefused as error:
-            return Ended(said(error.goaway), error.goaway)
+            return Ended(said(error.goaway), error.goaway, failure=Failure.UNWANTED)
         except (LinkClosed, ProtocolError) as error:
             return Ended(str(error))
         except trio.TooSlowError:
-            return Ended("the relay does not answer")
+            return Ended("the relay does not answer", failure=Failure.SILENT)
         self._answerer = Answerer(
             link, self._handler, max_exchanges=client.max_exchanges, on_goaway=self._on_goaway
         )

@@ -22,7 +22,7 @@ from whook_conductor.projects import ProjectCache
 from whook_conductor.resolver import Refusal, Resolver
 from whook_conductor.routes import RouteTable
 
-_RETRY_AFTER: Final = (2, 8)
+_RETRY_AFTER: Final = (1, 5)
 """Seconds, drawn at random, that spread the clients of a full or restarting cluster."""
 
 

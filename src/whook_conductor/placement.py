@@ -26,9 +26,19 @@ SETTLE_SECONDS: Final = 2.0
 class Placement:
     """The relays this conductor knows, and the choice among them."""
 
-    def __init__(self, clock: Callable[[], float], rng: random.Random | None = None) -> None:
-        """`clock` gives seconds that only grow; `rng` is for tests that need the same draw every time."""
+    def __init__(
+        self,
+        clock: Callable[[], float],
+        rng: random.Random | None = None,
+        *,
+        reachable: Callable[[str], bool] = lambda _: True,
+    ) -> None:
+        """`clock` gives seconds that only grow; `rng` is for tests that need the same draw every time.
+
+        `reachable` says of a relay's id whether it answers: one that was killed has its lease for a while.
+        """
         self._clock = clock
+        self._reachable = reachable
         self._rng = rng or random.Random()  # noqa: S311 - spreading load, not guarding a secret
         self._relays: dict[str, RelayInfo] = {}
         self._assigned: dict[str, deque[float]] = {}
@@ -67,7 +77,11 @@ class Placement:
             if chosen is None or self._load(chosen) >= chosen.capacity:
                 return None
         else:
-            candidates = [r for r in self._relays.values() if not r.draining and self._load(r) < r.capacity]
+            candidates = [
+                relay
+                for relay in self._relays.values()
+                if not relay.draining and self._load(relay) < relay.capacity and self._reachable(relay.id)
+            ]
             if not candidates:
                 return None
             pair = candidates if len(candidates) <= 2 else self._rng.sample(candidates, 2)

@@ -8,6 +8,7 @@ the sender.
 from __future__ import annotations
 
 import structlog
+import trio
 
 from whook.backplane.ports import Directory, Route, Unavailable
 from whook_conductor.answers import NO_TUNNEL, OVERLOADED, UNAVAILABLE, UNKNOWN_PROJECT, Answer
@@ -32,12 +33,14 @@ class Resolver:
         self._table = table
         self._projects = projects
         self._directory = directory
+        self._asking: dict[str, trio.Event] = {}
+        """Projects that the directory is asked for now."""
 
     async def find(self, name: str) -> Route:
         """Return the route of a project that the table does not have.
 
         As long as the table follows the directory its silence is the answer; the directory is asked only when
-        the table is behind. Raises `Refusal`.
+        the table is behind, or may be a moment behind for a project that was lost just now. Raises `Refusal`.
         """
         try:
             project = await self._projects.find(name)
@@ -50,8 +53,8 @@ class Resolver:
             raise Refusal(UNKNOWN_PROJECT)
         # The look-up took time: the tunnel may have come meanwhile.
         route = self._table.lookup(name)
-        if route is None and not self._table.ready:
-            route = await self._ask(project.id)
+        if route is None and (not self._table.ready or self._table.worth_asking(name)):
+            route = await self._ask_together(project.id, name)
         if route is None:
             raise Refusal(NO_TUNNEL)
         return route
@@ -66,6 +69,25 @@ class Resolver:
             self._table.forget(route.project_id, route.generation)
             return None
         return found if found.generation != route.generation else None
+
+    async def _ask_together(self, project_id: str, name: str) -> Route | None:
+        """Ask who holds a project. Requests for one project at a time share the question."""
+        table = self._table
+        while (other := self._asking.get(name)) is not None:
+            await other.wait()
+            if (route := table.lookup(name)) is not None:
+                return route
+            if table.ready and not table.worth_asking(name):
+                return None
+        answered = self._asking[name] = trio.Event()
+        try:
+            route = await self._ask(project_id)
+            if route is None:
+                table.not_back(name)
+            return route
+        finally:
+            del self._asking[name]
+            answered.set()
 
     async def _ask(self, project_id: str) -> Route | None:
         try:

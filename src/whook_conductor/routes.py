@@ -9,7 +9,8 @@ Generations fence: an older claim never overwrites a newer one, and what is gone
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import structlog
@@ -35,6 +36,12 @@ _MAX_TOMBSTONES: Final = 16_384
 """Ended generations remembered, so that a late announcement of one is known for what it is. When there are
 more they are all forgotten: the worst case is one request that is re-resolved."""
 
+_LEFT_LATELY: Final = 30.0
+"""Seconds after the loss of a route in which its client most probably comes back."""
+_ASK_AGAIN: Final = 0.25
+"""Seconds between two questions for one project that is not back yet."""
+_MAX_LEFT: Final = 65_536
+"""Projects remembered as lost; when there are more they are all forgotten."""
 RELOAD_SECONDS: Final = 1.0
 """How long reading the snapshot after a gap may make the conductor unready. It takes milliseconds; when it
 takes longer the directory is out of reach, hence for every conductor, and each serves on."""
@@ -45,7 +52,10 @@ _log = structlog.get_logger("whook.conductor.routes")
 class RouteTable:
     """Every live route by the name of its project."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._left: dict[str, tuple[float, float]] = {}
+        """By name: until when a project counts as lately lost, and when to ask for it next."""
         self._by_name: dict[str, Route] = {}
         self._by_relay: dict[str, set[str]] = {}
         self._names: dict[str, str] = {}
@@ -66,6 +76,25 @@ class RouteTable:
     def lookup(self, project: str) -> Route | None:
         """Return the route of the project of this name."""
         return self._by_name.get(project)
+
+    def worth_asking(self, project: str) -> bool:
+        """Return whether the directory may know more of a project that has no route here.
+
+        A client that has lost its relay is back as soon as the directory says so, and the bus may tell us a
+        moment later: in a storm of reconnects, a second later. After `not_back` it says no for a while.
+        """
+        until, ask = self._left.get(project, (0.0, 0.0))
+        now = self._clock()
+        if now >= until:
+            self._left.pop(project, None)
+            return False
+        return now >= ask
+
+    def not_back(self, project: str) -> None:
+        """Take note that the directory has no route of the project either."""
+        known = self._left.get(project)
+        if known is not None:
+            self._left[project] = known[0], self._clock() + _ASK_AGAIN
 
     def replace(self, routes: Iterable[Route]) -> None:
         """Take a snapshot of the directory instead of everything known."""
@@ -129,6 +158,7 @@ class RouteTable:
         self._note_end(project_id, generation)
 
     def _put(self, route: Route) -> None:
+        self._left.pop(route.project, None)
         self._by_name[route.project] = route
         self._names[route.project_id] = route.project
         self._by_relay.setdefault(route.relay_id, set()).add(route.project_id)
@@ -143,6 +173,9 @@ class RouteTable:
             del self._by_relay[self._by_name[name].relay_id]
         del self._by_name[name]
         del self._names[project_id]
+        if len(self._left) >= _MAX_LEFT:
+            self._left.clear()
+        self._left[name] = self._clock() + _LEFT_LATELY, 0.0
 
     def _note_end(self, of: str, generation: int) -> None:
         if len(self._ended) >= _MAX_TOMBSTONES:

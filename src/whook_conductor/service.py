@@ -25,7 +25,8 @@ import trio
 
 from whook.backplane.ports import Auth, Bus, Directory, Projects
 from whook.chassis import metrics
-from whook.chassis.asgi import AsgiLimits, serve_asgi
+from whook.chassis.admission import Admission
+from whook.chassis.asgi import App, AsgiLimits, serve_asgi
 from whook.chassis.drain import Drain
 from whook.chassis.ids import new_id
 from whook.chassis.listen import bound_address, bound_port, open_listeners
@@ -41,6 +42,7 @@ from whook_conductor.metrics import RequestTotals
 from whook_conductor.outcomes import Consumer, OutcomeRecorder
 from whook_conductor.placement import Placement
 from whook_conductor.projects import ProjectCache, sync_projects
+from whook_conductor.quick import QuickTunnels
 from whook_conductor.relays import watch_relays
 from whook_conductor.resolver import Resolver
 from whook_conductor.routes import RouteTable, sync_routes
@@ -154,15 +156,14 @@ async def run_conductor(
                     await handlers.start(
                         partial(
                             serve_asgi,
-                            build_api(
-                                control,
-                                auth_url=settings.auth_url,
-                                trusted_proxies=settings.trusted_proxies,
-                            ),
+                            _app(settings, control, parts.admission),
                             api_listeners,
                             name="api",
                             drain=drain,
-                            limits=AsgiLimits(body=_API_BODY),
+                            limits=AsgiLimits(
+                                per_address=settings.max_connections_per_address or None,
+                                body=_API_BODY,
+                            ),
                         )
                     )
                     await _wait_known(parts, settings.trunk_connect_timeout, drain)
@@ -171,6 +172,13 @@ async def run_conductor(
                     await drain.wait()
                     handlers.cancel_scope.deadline = drain.deadline
                 infrastructure.cancel_scope.cancel(reason="the conductor has drained")
+
+
+def _app(settings: ConductorSettings, control: Control, admission: Admission) -> App:
+    """Return the API, with the way for tunnels in front."""
+    trusted = settings.trusted_proxies
+    api = build_api(control, auth_url=settings.auth_url, trusted_proxies=trusted)
+    return QuickTunnels(api, control, admission, trusted_proxies=trusted)
 
 
 class _Parts:
@@ -194,7 +202,8 @@ class _Parts:
             max_unknown=settings.max_unknown_projects,
         )
         self.resolver = Resolver(self.table, self.cache, directory)
-        self.placement = Placement(trio.current_time)
+        self.placement = Placement(trio.current_time, reachable=lambda relay_id: self.trunks.is_up(relay_id))
+        self.admission = Admission(settings.tunnels_per_second, settings.max_tunnel_requests)
         self.trunks = Trunks(
             settings.cluster_key.get_secret_value().encode(),
             agent=f"whook/{metrics.version()}",
@@ -228,6 +237,14 @@ class _Parts:
         unreadable = "Requests that could not be read, by the status of the answer."
         malformed = self.ingress.malformed
         with ExitStack() as stack:
+            stack.enter_context(
+                metrics.watch(
+                    "whook_conductor_busy",
+                    "Requests for a tunnel that were told to come back later.",
+                    lambda: self.admission.refused,
+                    kind="counter",
+                )
+            )
             stack.enter_context(self.totals.publish(self.recorder))
             for name, meaning, read in gauges:
                 stack.enter_context(metrics.watch(name, meaning, read))

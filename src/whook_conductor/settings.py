@@ -49,6 +49,10 @@ class ConductorSettings(Settings):
     max_connections_per_address: int | None = Field(
         256, ge=0, description="Connections of one address; 503 beyond it. 0: any number."
     )
+    tunnels_per_second: float = Field(
+        500.0, ge=1, description="Requests for a tunnel in a second; 503 with a Retry-After beyond it."
+    )
+    max_tunnel_requests: int = Field(256, ge=1, description="The same at once.")
     max_exchanges: int = Field(10_000, ge=1, description="Requests under way on one relay; 503 beyond it.")
 
     header_timeout: float = Field(

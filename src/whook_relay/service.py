@@ -18,6 +18,7 @@ import trio
 
 from whook.backplane.ports import Bus, Directory, RecentKicks, RelayInfo, Unavailable
 from whook.chassis import metrics
+from whook.chassis.admission import Admission
 from whook.chassis.drain import Drain
 from whook.chassis.listen import bound_address, open_listeners
 from whook.chassis.logs import get_logger
@@ -26,7 +27,6 @@ from whook.chassis.tcp import TcpLimits, serve_tcp
 from whook.chassis.tunnel_token import Verifier
 from whook.link import Heartbeat, Sender
 from whook.wire import GoAwayCode
-from whook_relay.admission import Admission
 from whook_relay.denials import Denials
 from whook_relay.lease import Lease, follow_bus
 from whook_relay.releases import Releases
@@ -174,16 +174,6 @@ class _Body:
                 await handlers.start(
                     partial(
                         serve_tcp,
-                        self._tunnels.handle,
-                        tunnel_listeners,
-                        name="tunnels",
-                        drain=drain,
-                        limits=TcpLimits(self._capacity + _SPARE_CONNECTIONS, per_address=None),
-                    )
-                )
-                await handlers.start(
-                    partial(
-                        serve_tcp,
                         self._trunks.handle,
                         trunk_listeners,
                         name="trunks",
@@ -193,6 +183,17 @@ class _Body:
                 )
                 infrastructure.start_soon(self.lease.run, name="lease")
                 await _wait_held(self.lease, drain)
+                # Without a lease no tunnel can have a route: until then clients wait at the socket.
+                await handlers.start(
+                    partial(
+                        serve_tcp,
+                        self._tunnels.handle,
+                        tunnel_listeners,
+                        name="tunnels",
+                        drain=drain,
+                        limits=TcpLimits(self._capacity + _SPARE_CONNECTIONS, per_address=None),
+                    )
+                )
                 task_status.started(RelayPorts(relay.tunnel_url, relay.trunk_url))
                 _log.info("relay ready", tunnels=relay.tunnel_url, trunks=relay.trunk_url)
                 await drain.wait()

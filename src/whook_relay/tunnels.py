@@ -24,6 +24,7 @@ from whook.backplane.ports import (
     RouteHeld,
     Unavailable,
 )
+from whook.chassis.admission import Admission, Place
 from whook.chassis.drain import Drain
 from whook.chassis.ids import new_id
 from whook.chassis.logs import get_logger
@@ -41,7 +42,6 @@ from whook.wire import (
     encode_goaway,
     encode_hello,
 )
-from whook_relay.admission import Admission, Place
 from whook_relay.denials import Denials
 from whook_relay.lease import RENEW_BEFORE, replace_tunnel
 from whook_relay.releases import Releases

@@ -70,6 +70,10 @@ class Member:
         assert self.process is not None
         self.process.send(number)
 
+    def wait_end(self) -> int:
+        """Wait until it has ended, as it was told to by a signal; gives the exit status."""
+        return self._let_go().wait(START)
+
     def _let_go(self) -> WhookProcess:
         assert self.process is not None, f"{self.name} does not run"
         process, self.process = self.process, None

@@ -142,9 +142,57 @@ async def test_it_comes_back_with_the_same_instance() -> None:
         await talk.wait_event("back")
         assert (first.hello.mode, second.hello.mode) == ("takeover", "exclusive")
         assert first.hello.instance == second.hello.instance
-        assert second.headers["authorization"] == "Bearer jwt-2"
+        assert second.headers["authorization"] == "Bearer jwt-1"  # still good, and good for this relay
         assert await answers(second) == 200
     assert talk.events == ["ready", "lost", "back"]
+    assert len(talk.api.received) == 1
+
+
+@pytest.mark.parametrize("status", [401, 403, 503])
+async def test_a_relay_that_no_longer_takes_the_token_leads_to_the_api(status: int) -> None:
+    """The token may have been withdrawn, or the relay be full: the API knows, or says so itself."""
+    async with session() as talk:
+        first = await talk.far_end.wait_tunnel(0)
+        talk.far_end.reject = (status, [], b"{}")
+        first.opener.link.close("the network is gone")
+        await talk.far_end.wait_handshakes(2)
+        talk.far_end.reject = None
+        second = await talk.far_end.wait_tunnel(1)
+        assert second.headers["authorization"] != "Bearer jwt-1"
+        await talk.wait_event("back")
+
+
+async def test_a_busy_relay_is_waited_for_without_troubling_the_api() -> None:
+    async with session() as talk:
+        first = await talk.far_end.wait_tunnel(0)
+        busy = b'{"type":"urn:whook:problem:busy"}'
+        talk.far_end.reject = (503, [(b"Retry-After", b"0")], busy)
+        first.opener.link.close("the network is gone")
+        await talk.far_end.wait_handshakes(3)
+        talk.far_end.reject = None
+        second = await talk.far_end.wait_tunnel(1)
+        assert second.headers["authorization"] == "Bearer jwt-1"
+        await talk.wait_event("back")
+        assert len(talk.api.received) == 1
+
+
+async def test_a_project_that_another_client_took_meanwhile_is_not_fought_for() -> None:
+    async with session() as talk:
+        first = await talk.far_end.wait_tunnel(0)
+        talk.far_end.refuse = GoAway(GoAwayCode.HELD, "shop is held by bob", 0.0)
+        first.opener.link.close("the network is gone")
+        ending = await talk.wait_ended()
+        assert ending is not None
+        assert ending.code == ExitCode.HELD
+        assert len(talk.api.received) == 1
+
+
+async def test_an_onlooker_asks_the_api_where_the_project_is_now() -> None:
+    async with session(mode="watch") as talk:
+        first = await talk.far_end.wait_tunnel(0)
+        first.opener.link.close("the network is gone")
+        second = await talk.far_end.wait_tunnel(1)
+        assert second.headers["authorization"] == "Bearer jwt-2"
 
 
 @pytest.mark.parametrize("code", [GoAwayCode.DRAIN, GoAwayCode.MOVED, GoAwayCode.EXPIRED, 99])

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import trio
 import trio.testing
 
 from tests.support.async_http import get, post, request
 from tests.support.conductor import FarEnd, Rig, answer, echo, open_conductor, read_body, relay_info
+from whook.backplane.ports import Route
 from whook.link import Exchange
 from whook.wire import ResetCode
 
@@ -85,6 +88,35 @@ async def test_nobody_holds_the_project_any_more() -> None:
         assert (await client.read_response()).status == 503
         await client.send(get())
         assert (await client.read_response()).status == 503
+
+
+async def test_a_project_whose_return_the_bus_has_not_told_yet_is_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with open_conductor() as rig, rig.client() as client:
+        directory = rig.backplane.directory
+        route = await directory.route("prj_shop")
+        assert route is not None
+        await directory.release("prj_shop", route.generation)
+        await trio.testing.wait_all_tasks_blocked(0.01)
+
+        asked: list[str] = []
+        go_on = trio.Event()
+
+        async def back(project_id: str) -> Route:
+            asked.append(project_id)
+            await go_on.wait()
+            return replace(route, generation=route.generation + 100)
+
+        monkeypatch.setattr(directory, "route", back)
+        async with rig.client() as other:  # comes while the first one waits for the answer
+            await client.send(get())
+            await other.send(get())
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            go_on.set()
+            assert (await client.read_response()).status == 200
+            assert (await other.read_response()).status == 200
+        assert asked == ["prj_shop"]
 
 
 async def test_a_relay_that_says_no_while_the_directory_says_yes_is_asked_once() -> None:

@@ -34,6 +34,16 @@ def placement(*relays: RelayInfo, clock: Clock | None = None, seed: int = 1) -> 
     return made
 
 
+def test_a_relay_that_does_not_answer_gets_nothing() -> None:
+    answering = {"a"}
+    made = Placement(Clock(), random.Random(1), reachable=answering.__contains__)
+    made.update([relay("a", load=900), relay("b")])
+    assert {chosen.id for _ in range(20) if (chosen := made.choose()) is not None} == {"a"}
+    answering.clear()
+    assert made.choose() is None
+    assert made.choose(holder="b") is not None  # an onlooker has no choice, and may find it back
+
+
 def test_nothing_to_choose_from() -> None:
     assert placement().choose() is None
 

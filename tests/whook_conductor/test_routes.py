@@ -51,6 +51,33 @@ def test_a_newer_claim_replaces_an_older_one() -> None:
     assert generation_of(table, "shop") == 2
 
 
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_project_that_was_lost_just_now_is_worth_asking_for() -> None:
+    clock = Clock()
+    table = RouteTable(clock)
+    assert not table.worth_asking("shop")
+    table.apply(RouteSet(route("shop", 1)))
+    table.apply(RouteSet(route("blog", 2)))
+    table.apply(RelayGone("rly_a", 3))
+    assert table.worth_asking("shop")
+    table.not_back("shop")
+    assert not table.worth_asking("shop")  # not for every request
+    assert table.worth_asking("blog")
+    clock.now += 0.3
+    assert table.worth_asking("shop")
+    table.apply(RouteSet(route("shop", 4)))
+    table.apply(RouteGone("prj_shop", 4))
+    assert table.worth_asking("shop")
+    clock.now += 60
+    assert not table.worth_asking("shop")
+
+
 def test_a_late_release_cannot_remove_a_newer_claim() -> None:
     table = RouteTable()
     table.apply(RouteSet(route("shop", 2)))

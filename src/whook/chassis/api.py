@@ -83,7 +83,8 @@ def _is_address(text: str) -> bool:
     return True
 
 
-def _respond(error: ProblemError, headers: Mapping[str, str] | None = None) -> Response:
+def respond(error: ProblemError, headers: Mapping[str, str] | None = None) -> Response:
+    """Return the response that a problem is."""
     response = Response(error.body, error.status, headers)
     for name, value in error.headers:
         response.headers[name.decode()] = value.decode()
@@ -93,7 +94,7 @@ def _respond(error: ProblemError, headers: Mapping[str, str] | None = None) -> R
 
 
 async def _on_problem(_: Request, error: Exception) -> Response:
-    return _respond(cast("ProblemError", error))
+    return respond(cast("ProblemError", error))
 
 
 async def _on_invalid(_: Request, error: Exception) -> Response:
@@ -102,17 +103,17 @@ async def _on_invalid(_: Request, error: Exception) -> Response:
         for fault in cast("RequestValidationError", error).errors()
     ]
     detail = "; ".join(f"{fault['at']}: {fault['fault']}" for fault in faults)
-    return _respond(ProblemError(422, "invalid-request", "Invalid request", detail, errors=faults))
+    return respond(ProblemError(422, "invalid-request", "Invalid request", detail, errors=faults))
 
 
 async def _on_http_error(_: Request, error: Exception) -> Response:
     raised = cast("HTTPException", error)
     phrase = HTTPStatus(raised.status_code).phrase
     slug = phrase.lower().replace(" ", "-")
-    return _respond(ProblemError(raised.status_code, slug, phrase), raised.headers)
+    return respond(ProblemError(raised.status_code, slug, phrase), raised.headers)
 
 
 async def _on_defect(_: Request, __: Exception) -> Response:
-    return _respond(
+    return respond(
         ProblemError(500, "internal-error", "Internal error", "This is a defect; the log says more.")
     )

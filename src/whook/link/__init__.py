@@ -12,6 +12,7 @@ from whook.link.errors import (
     HandshakeRefused,
     LinkClosed,
     LinkRefused,
+    LinkUnanswered,
     TooManyExchanges,
 )
 from whook.link.exchange import Exchange, Item
@@ -38,6 +39,7 @@ __all__ = [
     "Link",
     "LinkClosed",
     "LinkRefused",
+    "LinkUnanswered",
     "Opener",
     "Sender",
     "StreamTransport",

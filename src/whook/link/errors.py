@@ -9,6 +9,10 @@ class LinkClosed(Exception):
     """The link is over; nothing can be sent or opened on it. The text says why it ended."""
 
 
+class LinkUnanswered(LinkClosed):
+    """It never came to be: the peer did not answer in time."""
+
+
 class LinkRefused(Exception):
     """The peer answered the introduction with GOAWAY.
 

@@ -14,7 +14,7 @@ import trio
 import trio_websocket
 from wsproto.utilities import ProtocolError as _WebSocketError  # what trio-websocket stands on
 
-from whook.link.errors import HandshakeRefused, LinkClosed
+from whook.link.errors import HandshakeRefused, LinkClosed, LinkUnanswered
 from whook.wire import SUBPROTOCOL
 
 #: Bytes. A link gathers at most 256 KiB and one frame more into a message; a larger one is not ours.
@@ -125,7 +125,7 @@ async def connect_websocket(
 
     Raises:
         HandshakeRefused: the server answered with an HTTP error.
-        LinkClosed: it could not be reached, or not within `timeout` seconds.
+        LinkClosed: it could not be reached; `LinkUnanswered`: not within `timeout` seconds.
         ExceptionGroup: of what the block raises.
     """
     host, port, resource, secure = _split(url)
@@ -187,7 +187,7 @@ def _refusal(url: str, reader: _Reader, timeout: float) -> HandshakeRefused | Li
         body = (error.body or b"")[:_REFUSAL_BODY]
         return HandshakeRefused(error.status_code, _decoded(error.headers or ()), body)
     if reader.timed_out:
-        return LinkClosed(f"no answer from {url} within {timeout:g} s")
+        return LinkUnanswered(f"no answer from {url} within {timeout:g} s")
     if isinstance(error, OSError):
         return LinkClosed(f"cannot reach {url}: {error}")
     if isinstance(error, trio.BrokenResourceError):

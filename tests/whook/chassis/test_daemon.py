@@ -276,3 +276,28 @@ async def test_outer_cancellation_ends_it() -> None:
             await listening.wait()
             assert daemon.admin_address.startswith("127.0.0.1:")
             nursery.cancel_scope.cancel(reason="test")
+
+
+def test_the_collector_is_tuned_and_still_collects() -> None:
+    """In a process of its own: what it takes out of the collector's sight stays there."""
+    program = """
+import gc, weakref
+from whook.chassis.daemon import YOUNG_OBJECTS, tune_collector
+tune_collector()
+assert gc.get_threshold()[0] == YOUNG_OBJECTS
+assert gc.get_freeze_count() > 10_000
+
+class Cycle:
+    pass
+
+alive = weakref.WeakSet()
+most = 0
+for _ in range(200_000):
+    cycle = Cycle()
+    cycle.me = cycle
+    alive.add(cycle)
+    most = max(most, len(alive))
+assert most < 2 * YOUNG_OBJECTS, most
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -1,5 +1,7 @@
 """Requests to the auth service: bounded in number, in time and in size, and told apart when they fail.
 
+Those that come at the same time share a call, since a call costs more than what it asks: see `_batch`.
+
 Owns the httpx client. `client` and `keys` call it. Whatever keeps auth from answering leaves it as
 Unavailable. It must never log or raise what it sends: tokens and the service key are in there.
 """
@@ -7,8 +9,9 @@ Unavailable. It must never log or raise what it sends: tokens and the service ke
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, cast, get_args
 from urllib.parse import urlsplit
@@ -20,19 +23,36 @@ import trio
 from whook.backplane.ports import AuthDenied, DenialReason, Unavailable
 from whook.backplane.ports import auth_messages as messages
 from whook.backplane.ports.auth import CALLER
+from whook.chassis.batches import Batcher
 from whook.chassis.logs import get_logger
 
 DEADLINE: Final = 5.0
 """Seconds that a call may take with everything: auth answers in milliseconds, one that does not is away."""
-CONNECTIONS: Final = 16
-"""Calls under way at once. A call costs about 1.3 ms here (docs/performance.md): more would only queue."""
-WAITING: Final = 256
-"""Calls that may wait for their turn. Beyond it auth counts as away: a storm must not gather here."""
+CONNECTIONS: Final = 4
+"""Calls under way at once. A call costs about 1.3 ms here (docs/performance.md): more would only queue, and
+what queues shares the next call."""
+WAITING: Final = 1024
+"""Requests that may wait for their turn. Beyond it auth counts as away: a storm must not gather here."""
+BATCH: Final = 64
+"""Requests in one call at most: auth answers as many in about 10 ms."""
+BATCH_BYTES: Final = 49_152
+"""The same in bytes; auth takes 64 KiB."""
 MAX_ANSWER: Final = 1_048_576
 """Longest answer in bytes: the names of some ten thousand projects."""
 
+_FIRST_ERROR: Final = 400
 _REASONS: Final = frozenset(get_args(DenialReason))
 _log = get_logger("whook.auth_http")
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """One request, and the Trio time by which it must be answered."""
+
+    path: str
+    caller: str
+    body: bytes
+    until: float
 
 
 class AuthConnection:
@@ -41,30 +61,61 @@ class AuthConnection:
     def __init__(self, client: httpx.AsyncClient, *, deadline: float = DEADLINE) -> None:
         self._client = client
         self._deadline = deadline
-        self._limiter = trio.CapacityLimiter(CONNECTIONS)
+        self._batches: Batcher[_Question, bytes] = Batcher(self._work, largest=BATCH, at_once=CONNECTIONS)
 
     async def get(self, path: str) -> bytes:
         """Return what is there. Raises Unavailable."""
-        return await self._call("GET", path, None)
+        return await self._call("GET", path, None, "", trio.current_time() + self._deadline)
 
     async def post(self, path: str, body: msgspec.Struct) -> bytes:
         """Return the answer to ``body``. Raises Unavailable, AuthDenied and ValueError as auth tells."""
-        return await self._call("POST", path, msgspec.json.encode(body))
-
-    async def _call(self, method: str, path: str, body: bytes | None) -> bytes:
-        if self._limiter.statistics().tasks_waiting >= WAITING:
+        if self._batches.waiting >= WAITING:
             raise Unavailable("too many requests wait for the auth service")
+        until = trio.current_time() + self._deadline
+        return await self._batches.ask(_Question(path, CALLER.get(), msgspec.json.encode(body), until))
+
+    async def _work(self, questions: Sequence[_Question]) -> list[bytes | Exception]:
+        """Ask what has gathered. One question alone goes out as it is."""
+        found: list[bytes | Exception] = []
+        while len(found) < len(questions):
+            part = _first_part(questions[len(found) :])
+            try:
+                if len(part) == 1:
+                    only = part[0]
+                    found.append(await self._call("POST", only.path, only.body, only.caller, only.until))
+                else:
+                    found += await self._batch(part)
+            except (Unavailable, AuthDenied, ValueError) as error:
+                found += [error] * len(part)
+        return found
+
+    async def _batch(self, questions: Sequence[_Question]) -> list[bytes | Exception]:
+        items = [
+            messages.BatchedRequest(path=one.path, caller=one.caller, body=msgspec.Raw(one.body))
+            for one in questions
+        ]
+        # The one that has waited longest; auth that does not answer it in time answers nobody.
+        answer = await self._call("POST", messages.BATCH, msgspec.json.encode(items), "", questions[0].until)
+        try:
+            found = msgspec.json.decode(answer, type=list[messages.BatchedAnswer])
+        except msgspec.MsgspecError:
+            found = []
+        if len(found) != len(questions):
+            raise Unavailable("the auth service does not answer what it was asked: upgrade it first")
+        return [
+            bytes(one.body) if one.status < _FIRST_ERROR else _error(one.status, bytes(one.body))
+            for one in found
+        ]
+
+    async def _call(self, method: str, path: str, body: bytes | None, caller: str, until: float) -> bytes:
         headers = {"accept-encoding": "identity"}
         if body is not None:
             headers["content-type"] = "application/json"
-        if caller := CALLER.get():
+        if caller:
             headers[messages.CALLER] = caller
         try:
-            with trio.fail_after(self._deadline):
-                async with (
-                    self._limiter,
-                    self._client.stream(method, path, content=body, headers=headers) as response,
-                ):
+            with trio.fail_at(until):
+                async with self._client.stream(method, path, content=body, headers=headers) as response:
                     answer = await _read(response)
         except trio.TooSlowError:
             raise Unavailable(f"the auth service does not answer within {self._deadline:g} s") from None
@@ -75,6 +126,16 @@ class AuthConnection:
         if response.is_success:
             return answer
         raise _error(response.status_code, answer)
+
+
+def _first_part(questions: Sequence[_Question]) -> Sequence[_Question]:
+    """Return as many of the first questions as auth takes in one call."""
+    size = 0
+    for count, question in enumerate(questions):
+        size += len(question.body) + 200
+        if size > BATCH_BYTES and count:
+            return questions[:count]
+    return questions
 
 
 async def _read(response: httpx.Response) -> bytes:

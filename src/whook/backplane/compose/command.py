@@ -152,7 +152,8 @@ class Command:
             configure_logging(daemon.log_format, daemon.log_level)
 
             async def main() -> int:
-                return await run_daemon(self.name, partial(self.body, configured), settings=daemon)
+                body = partial(self.body, configured)
+                return await run_daemon(self.name, body, settings=daemon, alone=True)
 
             return trio.run(main)
 

@@ -18,6 +18,8 @@ AUTHENTICATE: Final = f"{PREFIX}/authenticate"
 AUTHORIZE_TUNNEL: Final = f"{PREFIX}/authorize-tunnel"
 PROJECTS: Final = f"{PREFIX}/projects"
 TUNNEL_TOKENS: Final = f"{PREFIX}/tunnel-tokens"
+BATCH: Final = f"{PREFIX}/batch"
+"""Takes many of the above at once and answers each for itself."""
 JWKS: Final = "/.well-known/jwks.json"
 """RFC 8414 section 2, "jwks_uri", by convention. Public."""
 
@@ -77,6 +79,27 @@ class MintRequest(msgspec.Struct, frozen=True):
     principal: Principal
     project: Project
     relay_id: str
+
+
+class BatchedRequest(msgspec.Struct, frozen=True):
+    """One request of a batch: what it would be by itself."""
+
+    path: str
+    caller: str
+    body: msgspec.Raw
+
+    def __repr__(self) -> str:
+        return f"<BatchedRequest {self.path}>"
+
+
+class BatchedAnswer(msgspec.Struct, frozen=True):
+    """The answer to one request of a batch. ``body`` is null where there is none."""
+
+    status: int
+    body: msgspec.Raw
+
+    def __repr__(self) -> str:
+        return f"<BatchedAnswer {self.status}>"
 
 
 class Problem(msgspec.Struct, frozen=True):

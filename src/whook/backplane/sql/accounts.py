@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
-from typing import Any, get_args
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
@@ -34,6 +34,7 @@ from whook.backplane.sql.auth_tables import (
     write_audit,
 )
 from whook.backplane.sql.database import Database, insert_if_absent
+from whook.backplane.sql.rights import SqlRights, known_role
 
 _BEGUN = ("pending", "approved")
 
@@ -43,6 +44,7 @@ class SqlAccountStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._rights = SqlRights(database)
 
     async def add_account(self, account: Account, audit: AuditEntry) -> bool:
         """Store an account unless its name is taken."""
@@ -99,7 +101,7 @@ class SqlAccountStore:
 
     async def role(self, project: str, user_id: str) -> Role | None:
         """Return a role."""
-        return await self._database.read(lambda connection: _role(connection, project, user_id))
+        return await self._rights.role(project, user_id)
 
     async def memberships(self, *, user_id: str = "", project: str = "") -> list[Membership]:
         """Return memberships by project, then user."""
@@ -126,7 +128,7 @@ class SqlAccountStore:
                 project_id=row.project_id,
                 user_id=row.user_id,
                 user=row.name,
-                role=_known(row.role),
+                role=known_role(row.role),
             )
             for row in rows
         ]
@@ -334,15 +336,7 @@ def _role(connection: Connection, project: str, user_id: str) -> Role | None:
         project_members.c.project == project, project_members.c.user_id == user_id
     )
     found: str | None = connection.scalar(query)
-    return None if found is None else _known(found)
-
-
-def _known(role: str) -> Role:
-    known: Role
-    for known in get_args(Role):
-        if role == known:
-            return known
-    raise ValueError(f"{role!r} is no role: the project_members table was changed by hand")
+    return None if found is None else known_role(found)
 
 
 def _take(connection: Connection, project: str, user_id: str) -> bool:

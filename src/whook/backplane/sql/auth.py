@@ -135,7 +135,7 @@ class SqlAuthStore(SqlAccountStore):
 
     async def owner(self, project: str) -> str | None:
         """Return the owner's user id."""
-        return await self._database.read(lambda connection: _owner(connection, project))
+        return await self._rights.owner(project)
 
     async def project_id(self, project: str) -> str | None:
         """Return the id that was stored with the claim."""

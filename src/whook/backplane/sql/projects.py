@@ -6,7 +6,9 @@ projects on the bus; it must never decide who may make one.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Final
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
@@ -14,7 +16,11 @@ from sqlalchemy.engine import Connection, Row
 from whook.backplane.ports import TOPIC_PROJECTS, Bus, Project, ProjectSet, encode_event
 from whook.backplane.sql.columns import NAMING, UtcDateTime
 from whook.backplane.sql.database import Database, insert_if_absent
+from whook.chassis.batches import Batcher
 from whook.chassis.names import check_project_name
+
+LARGEST: Final = 200
+"""Names in one query."""
 
 metadata = sa.MetaData(naming_convention=NAMING)
 
@@ -33,10 +39,18 @@ class SqlProjects:
     def __init__(self, database: Database, bus: Bus) -> None:
         self._database = database
         self._bus = bus
+        # What is asked for while a query is under way shares the next one.
+        self._batches: Batcher[str, Project | None] = Batcher(self._read, largest=LARGEST)
 
     async def get(self, name: str) -> Project | None:
         """Return the project of that name."""
-        return await self._database.read(lambda connection: _get(connection, name))
+        return await self._batches.ask(name)
+
+    async def _read(self, names: Sequence[str]) -> list[Project | None]:
+        query = sa.select(projects).where(projects.c.name.in_(names))
+        rows = await self._database.read(lambda connection: connection.execute(query).all())
+        found = {row.name: _project(row) for row in rows}
+        return [found.get(name) for name in names]
 
     async def create(self, name: str, project_id: str) -> Project:
         """Return the project of that name, made if needed. Raises ValueError for a bad name."""

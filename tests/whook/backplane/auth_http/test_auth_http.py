@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
+import httpx
 import pytest
 import trio
 import trio.testing
@@ -258,3 +259,65 @@ async def test_a_relay_may_start_before_auth() -> None:
         await nursery.start(keys.run)
         assert keys.check() == "no keys from the auth service"
         nursery.cancel_scope.cancel()
+
+
+async def test_what_is_asked_at_the_same_time_goes_in_batches_and_each_gets_its_own_answer(
+    server: Server,
+) -> None:
+    token = await token_of(server)
+    async with open_http_auth(server.url, KEY, server.bus) as client:
+        principal = await client.authenticate(token)
+        server.asked.clear()
+        server.callers.clear()
+        found: dict[str, object] = {}
+
+        async def open_one(name: str) -> None:
+            CALLER.set(f"192.0.2.{len(found)}")
+            try:
+                await client.authorize_tunnel(principal, name, create=True)
+                project = Project(id=f"prj_{name}", name=name, created_at=SHOP.created_at)
+                minted = await client.mint_tunnel_token(principal, project, "relay-1")
+                found[name] = verifier.verify(minted.token, relay_id="relay-1").project
+            except ValueError:
+                found[name] = "no name"
+
+        verifier = Verifier(await client.jwks())
+        names = [f"shop-{n}" for n in range(200)] + ["www", "-bad-"]
+        with trio.fail_after(DEADLINE):
+            async with trio.open_nursery() as nursery:
+                for name in names:
+                    nursery.start_soon(open_one, name)
+        assert found == {n: n for n in names[:-2]} | {"www": "no name", "-bad-": "no name"}
+        assert server.asked.count("batch") > 1
+        assert len(server.asked) < len(names) / 2
+
+
+async def test_a_batch_needs_the_service_key_and_takes_only_what_auth_answers(server: Server) -> None:
+    items = [{"path": "/internal/v1/nothing", "caller": "", "body": {}}]
+    items += [{"path": "/internal/v1/authenticate", "caller": "", "body": {"token": 7}}]
+    async with httpx.AsyncClient(base_url=server.url, trust_env=False) as client:
+        assert (await client.post("/internal/v1/batch", json=items)).status_code == 401
+        headers = {"whook-service-key": KEY}
+        answer = await client.post("/internal/v1/batch", json=items, headers=headers)
+        assert [one["status"] for one in answer.json()] == [404, 400]
+        assert (await client.post("/internal/v1/batch", json={}, headers=headers)).status_code == 400
+
+
+async def test_a_batch_to_a_service_that_cannot_batch_is_an_outage(server: Server) -> None:
+    """An older one, that is: it is upgraded before the conductors."""
+    token = await token_of(server)
+    async with open_http_auth(server.url, KEY, server.bus) as client:
+        principal = await client.authenticate(token)
+        server.down = True
+        failures: list[Unavailable] = []
+
+        async def ask(number: int) -> None:
+            try:
+                await client.authorize_tunnel(principal, f"shop-{number}", create=True)
+            except Unavailable as error:
+                failures.append(error)
+
+        async with trio.open_nursery() as nursery:
+            for number in range(20):
+                nursery.start_soon(ask, number)
+        assert len(failures) == 20

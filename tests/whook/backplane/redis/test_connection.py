@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 import socket
 import threading
@@ -26,6 +27,8 @@ from whook.backplane.ports import (
     decode_relay_event,
 )
 from whook.backplane.redis import bridge, open_redis_backplane
+from whook.backplane.redis.bridge import open_bridge
+from whook.backplane.redis.scripts import Script
 
 AWKWARD = [
     'quotes " and \\ backslashes \\" too',
@@ -188,6 +191,32 @@ async def test_a_cancelled_call_leaves_no_late_answer_to_the_next(server: RedisS
             cancelled += scope.cancelled_caught
             assert await directory.route(route.project_id) == route
         assert cancelled
+
+
+async def test_calls_at_the_same_time_each_get_their_own_reply(server: RedisServer) -> None:
+    """Also when Redis has forgotten every script, and when one of them fails."""
+    broken = Script("return redis.call('HGET', 'a string', 'x')", hashlib.sha1(b"unknown").hexdigest())
+    echo = Script("return {ARGV[1]}", "0" * 40)  # never known by this name: each goes a second time
+    client = server.client()
+    client.set("a string", "1")
+    found: dict[int, object] = {}
+    async with open_bridge(server.url) as bridge_, trio.open_nursery() as nursery:
+
+        async def call(number: int) -> None:
+            try:
+                found[number] = await bridge_.run(echo if number % 3 else broken, number)
+            except Unavailable as error:
+                found[number] = str(error)
+
+        for number in range(300):
+            nursery.start_soon(call, number)
+    client.close()
+    for number, reply in found.items():
+        if number % 3:
+            assert reply == [b"%d" % number]
+        else:
+            assert "WRONGTYPE" in str(reply)
+    assert len(found) == 300
 
 
 async def test_a_name_server_that_does_not_answer_holds_up_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ import heapq
 
 import pytest
 
-from whook_relay.admission import Admission, Place
+from whook.chassis.admission import Admission, Place
 
 
 class Clock:

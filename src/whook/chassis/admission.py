@@ -1,7 +1,8 @@
-"""Admission of tunnels: so many a second and so many at once, and the others told when to come back.
+"""Admission: so much work a second and so much at once, and the others told when to come back.
 
-`Tunnels` asks for a place once a client's token has proved good, so that strangers cannot use the places up,
-and gives it back when the tunnel is open. Its tables change synchronously; nothing here waits.
+A relay asks for a place once a client's token has proved good, so that strangers cannot use the places up,
+and gives it back when the tunnel is open; a conductor asks before it decides about a tunnel. Its tables
+change synchronously; nothing here waits.
 """
 
 from __future__ import annotations
@@ -14,15 +15,15 @@ import trio
 
 #: Seconds after which a refused client may come back at the soonest.
 _SOONEST: Final = 1.0
-#: Longest Retry-After in seconds: by then the relay may be another one.
+#: Longest Retry-After in seconds: by then much may have changed.
 _LATEST: Final = 60.0
 
 
 class Admission:
-    """The places for handshakes of one relay."""
+    """The places of one process."""
 
     def __init__(self, rate: float, at_once: int, clock: Callable[[], float] = trio.current_time) -> None:
-        """`rate` is in handshakes a second; up to a second's worth may come together."""
+        """`rate` is in entries a second; up to a second's worth may come together."""
         self._rate = rate
         self._at_once = at_once
         self._clock = clock
@@ -51,7 +52,7 @@ class Admission:
 
 
 class Place:
-    """One handshake under way."""
+    """One entry under way."""
 
     __slots__ = ("_admission",)
 
