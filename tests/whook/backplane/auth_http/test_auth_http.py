@@ -274,8 +274,8 @@ async def test_what_is_asked_at_the_same_time_goes_in_batches_and_each_gets_its_
         async def open_one(name: str) -> None:
             CALLER.set(f"192.0.2.{len(found)}")
             try:
-                await client.authorize_tunnel(principal, name, create=True)
-                project = Project(id=f"prj_{name}", name=name, created_at=SHOP.created_at)
+                project_id = await client.authorize_tunnel(principal, name, create=True)
+                project = Project(id=project_id, name=name, created_at=SHOP.created_at)
                 minted = await client.mint_tunnel_token(principal, project, "relay-1")
                 found[name] = verifier.verify(minted.token, relay_id="relay-1").project
             except ValueError:
