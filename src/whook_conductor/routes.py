@@ -9,8 +9,9 @@ Generations fence: an older claim never overwrites a newer one, and what is gone
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
+from weakref import WeakValueDictionary
 
 import structlog
 import trio
@@ -44,6 +45,9 @@ class RouteTable:
         self._by_relay: dict[str, set[str]] = {}
         self._names: dict[str, str] = {}
         self._ended: dict[str, int] = {}
+        self._news: WeakValueDictionary[str, trio.Event] = WeakValueDictionary()
+        self.on_route: Callable[[Route], None] = lambda _: None
+        """Called with every route that comes into the table."""
         self.ready = False
         """Whether the table follows the directory. When not, its routes are still the best guess."""
 
@@ -53,6 +57,17 @@ class RouteTable:
     def lookup(self, project: str) -> Route | None:
         """Return the route of the project of this name."""
         return self._by_name.get(project)
+
+    def count(self, relay_id: str) -> int:
+        """Return how many routes lead to this relay."""
+        return len(self._by_relay.get(relay_id, ()))
+
+    def news(self, project: str) -> trio.Event:
+        """Return the event that is set when the next route of this project is known."""
+        event = self._news.get(project)
+        if event is None:
+            self._news[project] = event = trio.Event()
+        return event
 
     def replace(self, routes: Iterable[Route]) -> None:
         """Take a snapshot of the directory instead of everything known."""
@@ -93,6 +108,9 @@ class RouteTable:
         self._by_name[route.project] = route
         self._names[route.project_id] = route.project
         self._by_relay.setdefault(route.relay_id, set()).add(route.project_id)
+        self.on_route(route)
+        if self._news and (event := self._news.pop(route.project, None)) is not None:
+            event.set()
 
     def _drop(self, project_id: str, generation: int) -> None:
         name = self._names.get(project_id)

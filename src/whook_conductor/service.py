@@ -188,7 +188,6 @@ class _Parts:
             max_unknown=settings.max_unknown_projects,
         )
         self.resolver = Resolver(self.table, self.cache, directory)
-        self.placement = Placement(trio.current_time)
         self.trunks = Trunks(
             settings.cluster_key.get_secret_value().encode(),
             agent=f"whook/{metrics.version()}",
@@ -197,6 +196,8 @@ class _Parts:
             connect_timeout=settings.trunk_connect_timeout,
             cap=settings.trunk_retry_cap,
         )
+        self.placement = Placement(trio.current_time, held=self.table.count, reachable=self.trunks.is_up)
+        self.table.on_route = self.placement.landed
         self.ingress = Ingress(
             Context(
                 settings=settings,

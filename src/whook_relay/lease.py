@@ -36,6 +36,9 @@ from whook_relay.switch import State, Switch, Tunnel
 #: One that came unasked would pass for one that had lost its connection, and what runs on its old tunnel
 #: would be given up; clients come by themselves 60 s before the end.
 RENEW_BEFORE: Final = 90.0
+#: Share of the interval after which a renewal that failed is tried again: what was lost with the lease is
+#: back within one interval of the directory.
+_AFTER_FAILURE: Final = 0.2
 _REPLACED: Final = "another connection holds the project now"
 
 _log = get_logger("whook.relay.lease")
@@ -58,6 +61,8 @@ class Lease:
         self._relay = relay
         self._drain = drain
         self.held = False
+        self.told_draining = trio.Event()
+        """The directory says of this relay that it takes no new tunnels."""
         self._lost: set[str] = set()  #: ids of projects whose routes went with a lease
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -69,7 +74,18 @@ class Lease:
                 started = True
                 task_status.started()
             _renew_tokens(self._switch)
-            await trio.sleep(self._settings.lease_interval)
+            await self._pause()
+
+    async def _pause(self) -> None:
+        """Wait for the next renewal: it is due at once when a drain begins, and soon when one has failed."""
+        interval = self._settings.lease_interval
+        if not self.held:
+            await trio.sleep(interval * _AFTER_FAILURE)
+        elif self.told_draining.is_set():
+            await trio.sleep(interval)
+        else:
+            with trio.move_on_after(interval):
+                await self._drain.wait()
 
     def check(self) -> str | None:
         """Tell what is missing for readiness."""
@@ -81,6 +97,8 @@ class Lease:
             if first:  # an earlier process of this name may have left routes to tunnels that died with it
                 await self._directory.withdraw(relay.id)
             renewed = await self._directory.announce(relay, self._settings.lease_ttl)
+            if relay.draining:
+                self.told_draining.set()
             if not renewed and self._switch.by_project:
                 self._lost.update(self._switch.by_project)
                 _log.warning("the lease was lost; putting routes back", tunnels=len(self._lost))

@@ -74,8 +74,13 @@ class Tunnels:
         admission: Admission,
         denials: Denials,
         refresh_keys: Callable[[], Awaitable[None]] | None = None,
+        lacking: Callable[[], object] = lambda: None,
     ) -> None:
-        """`refresh_keys` brings the verifier up to date for a token that names an unknown key."""
+        """`refresh_keys` brings the verifier up to date for a token that names an unknown key.
+
+        `lacking` tells why the relay can hold no route now, None when it can.
+        """
+        self._lacking = lacking
         self._releases = releases
         self._admission = admission
         self._denials = denials
@@ -135,7 +140,8 @@ class Tunnels:
             raise ProblemError(
                 401, "unauthorized", detail=f"The tunnel token is refused: {error.reason}."
             ) from None
-        if self._drain.begun or len(self._switch.tunnels) >= self._settings.capacity:
+        full = len(self._switch.tunnels) >= self._settings.capacity
+        if self._drain.begun or full or self._lacking() is not None:
             raise ProblemError(
                 503, "no-relay", detail="This relay takes no more tunnels now.", retry_after=_RETRY_FULL
             )
