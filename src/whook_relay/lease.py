@@ -29,6 +29,7 @@ from whook.backplane.ports import (
 from whook.chassis.drain import Drain
 from whook.chassis.logs import get_logger
 from whook.wire import GoAwayCode
+from whook_relay.claims import Claims
 from whook_relay.settings import RelaySettings
 from whook_relay.switch import State, Switch, Tunnel
 
@@ -116,7 +117,7 @@ class Lease:
             tunnel = switch.by_project.get(project_id)
             if tunnel is not None:
                 try:
-                    route = await directory.reclaim(_route(tunnel, self._relay.id))
+                    route = await directory.reclaim(route_of(tunnel, self._relay.id))
                 except RouteHeld as held:
                     replace_tunnel(switch, tunnel, held.route)
                 else:
@@ -127,7 +128,8 @@ class Lease:
             self._lost.discard(project_id)
 
 
-def _route(tunnel: Tunnel, relay_id: str) -> Route:
+def route_of(tunnel: Tunnel, relay_id: str) -> Route:
+    """Return the route of a tunnel of this relay."""
     return Route(
         project_id=tunnel.project_id,
         project=tunnel.project,
@@ -150,6 +152,7 @@ async def follow_bus(
     bus: Bus,
     directory: Directory,
     switch: Switch,
+    claims: Claims,
     retry: float,
     *,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
@@ -166,19 +169,20 @@ async def follow_bus(
                     if topic == TOPIC_KICK:
                         _kick(switch, message)
                     else:
-                        _follow_route(switch, message)
+                        _follow_route(switch, claims, message)
             except BusGap:
-                await _check_routes(directory, switch, retry)
+                await _check_routes(directory, switch, claims, retry)
 
 
-def _follow_route(switch: Switch, message: bytes) -> None:
+def _follow_route(switch: Switch, claims: Claims, message: bytes) -> None:
     event = decode_route_event(message)
     if isinstance(event, RouteSet):
-        _obey(switch, event.route)
+        _obey(switch, claims, event.route)
 
 
-def _obey(switch: Switch, route: Route) -> None:
+def _obey(switch: Switch, claims: Claims, route: Route) -> None:
     """Make what this relay holds of a project agree with the project's route."""
+    claims.note(route)
     tunnel = switch.by_project.get(route.project_id)
     if tunnel is not None and tunnel.id == route.tunnel_id:
         return
@@ -220,7 +224,7 @@ def _kick(switch: Switch, message: bytes) -> None:
             switch.retire(tunnel, GoAwayCode.REVOKED, kick.reason, now=True)
 
 
-async def _check_routes(directory: Directory, switch: Switch, retry: float) -> None:
+async def _check_routes(directory: Directory, switch: Switch, claims: Claims, retry: float) -> None:
     while True:
         try:
             routes = await directory.routes()
@@ -229,5 +233,5 @@ async def _check_routes(directory: Directory, switch: Switch, retry: float) -> N
             await trio.sleep(retry)
             continue
         for route in routes:
-            _obey(switch, route)
+            _obey(switch, claims, route)
         return

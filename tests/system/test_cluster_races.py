@@ -1,8 +1,8 @@
-"""Two clients race for one project, again and again: there is one holder at every moment, and the route is its.
+"""Two clients race for one project, again and again: one holder at every moment, and the route points at it.
 
 Over the real cluster, with the sessions of `whook connect` in this process. Each comes after a random pause,
-some with --takeover; the winner leaves in order or breaks off. What happened is read from the bus, which every
-conductor follows, and asked for by webhooks through each conductor. The sizes are in `tests.support.site`.
+some with --takeover; the winner leaves in order or breaks off. What happened is read from the bus, which
+every conductor follows, and asked for by webhooks through each of them. The sizes: `tests.support.site`.
 """
 
 from __future__ import annotations
