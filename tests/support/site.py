@@ -38,7 +38,7 @@ RATE = _size("RATE", 200, 80)
 """Requests a second."""
 SECONDS = _size("SECONDS", 30, 3)
 """How long the load lasts at least while everything is restarted."""
-OUTAGE = _size("OUTAGE", 20, 3)
+OUTAGE = _size("OUTAGE", 20, 2)
 """Seconds for which Redis, PostgreSQL or auth are gone."""
 RACES = int(_size("RACES", 500, 15))
 
@@ -152,7 +152,8 @@ def _connect(cluster: Cluster, project: str, local: Counting, folder: Path) -> W
 def running_site(folder: Path) -> Iterator[Site]:
     """Run a cluster with all its tunnels."""
     with ExitStack() as stack:
-        cluster = stack.enter_context(running_cluster(folder))
+        settings = {"WHOOK_DAEMON_DRAIN_SECONDS": "25"} if FULL else {}  # as by default
+        cluster = stack.enter_context(running_cluster(folder, settings=settings))
         local = stack.enter_context(Counting())
         many = [f"shop{n}" for n in range(TUNNELS - CLIENTS)]
         real = [f"real{n}" for n in range(CLIENTS)]

@@ -56,8 +56,10 @@ class Behind:
         return answer.body, self.origins[name].received[-1].head
 
 
-@pytest.fixture
-def behind(tmp_path: Path) -> Iterator[Behind]:
+@pytest.fixture(scope="module")
+def behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Behind]:
+    tmp_path = tmp_path_factory.mktemp("haproxy")
+
     def answers(name: str) -> Origin:
         return Origin(reply(response(name.encode())))
 
