@@ -17,6 +17,8 @@ import random
 from collections.abc import Callable, Hashable, Iterable
 from typing import Final
 
+import trio
+
 from whook.backplane.ports import RelayInfo, Route
 
 SETTLE_SECONDS: Final = 10.0
@@ -45,6 +47,8 @@ class Placement:
         self._relays: dict[str, RelayInfo] = {}
         self._held_then: dict[str, int] = {}
         """Routes of each relay when its last report came."""
+        self.reported = trio.Event()
+        """There was a report."""
         self._assigned: dict[str, dict[Hashable, float]] = {}
         """By relay: projects on their way to it, the oldest first, and since when."""
 
@@ -55,6 +59,7 @@ class Placement:
 
     def update(self, relays: Iterable[RelayInfo]) -> None:
         """Take a new report of all live relays."""
+        self.reported.set()
         before = self._relays
         self._relays = {relay.id: relay for relay in relays}
         for relay in self._relays.values():

@@ -1,51 +1,65 @@
-"""Claims of routes that are under way, and the news that overtakes them.
+"""What becomes of a claim while the relay waits for the directory's answer, and which routes to put back.
 
-A claim takes effect in the directory before its answer is here. What the bus says of the project meanwhile
-may be newer, and would find no tunnel to close: two clients would both believe that they hold it. `Tunnels`
-opens a claim here around its call, `lease.follow_bus` notes what it hears. Tables change synchronously.
+The bus may tell of a project's next route before the answer to the claim of its last one is here; and the
+lease may end under it. Owned by `switch`; `tunnels` notes claims, `lease` what the directory and the bus say.
+Synchronous, does no I/O.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 
 from whook.backplane.ports import Route
 
 
 class Claim:
-    """One claim under way. `heard` is the newest route that was heard of since it began."""
+    """One claim that has no answer yet."""
 
-    __slots__ = ("heard",)
+    __slots__ = ("overtaken_by", "tunnel_id")
 
-    def __init__(self) -> None:
-        self.heard: Route | None = None
+    def __init__(self, tunnel_id: str) -> None:
+        self.tunnel_id = tunnel_id
+        self.overtaken_by: Route | None = None
+        """The newest route of the project that leads elsewhere. It counts if it is newer than the answer."""
+
+    def overtake(self, route: Route) -> None:
+        """Take note of a route of the project."""
+        known = self.overtaken_by
+        if self.tunnel_id != route.tunnel_id and (known is None or known.generation < route.generation):
+            self.overtaken_by = route
 
 
 class Claims:
-    """All claims of one relay that are under way."""
+    """The claims under way of one relay."""
 
     def __init__(self) -> None:
-        self._by_project: dict[str, set[Claim]] = {}
-
-    def __len__(self) -> int:
-        return len(self._by_project)
+        self.lost: set[str] = set()
+        """Ids of projects whose routes may have gone with a lease."""
+        self._waiting: dict[str, set[Claim]] = {}
+        self._leases = 0
 
     @contextmanager
-    def under_way(self, project_id: str) -> Generator[Claim]:
-        """Note what is heard of a project while the block runs."""
-        claim = Claim()
-        claims = self._by_project.setdefault(project_id, set())
-        claims.add(claim)
+    def waiting(self, project_id: str, tunnel_id: str) -> Generator[Claim]:
+        """Note that the block waits for the answer to a claim."""
+        leases, claim = self._leases, Claim(tunnel_id)
+        waiting = self._waiting.setdefault(project_id, set())
+        waiting.add(claim)
         try:
             yield claim
+            if self._leases != leases:
+                self.lost.add(project_id)
         finally:
-            claims.discard(claim)
-            if not claims:
-                del self._by_project[project_id]
+            waiting.discard(claim)
+            if not waiting:
+                self._waiting.pop(project_id, None)
 
-    def note(self, route: Route) -> None:
-        """Take a route that was set."""
-        for claim in self._by_project.get(route.project_id, ()):
-            if claim.heard is None or claim.heard.generation < route.generation:
-                claim.heard = route
+    def overtake(self, route: Route) -> None:
+        """Take news of a project's route."""
+        for claim in self._waiting.get(route.project_id, ()):
+            claim.overtake(route)
+
+    def new_lease(self, held: Iterable[str]) -> None:
+        """Take note that the lease is a new one: the routes of the projects that are `held` are gone."""
+        self._leases += 1
+        self.lost.update(held)

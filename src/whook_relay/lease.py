@@ -29,7 +29,6 @@ from whook.backplane.ports import (
 from whook.chassis.drain import Drain
 from whook.chassis.logs import get_logger
 from whook.wire import GoAwayCode
-from whook_relay.claims import Claims
 from whook_relay.settings import RelaySettings
 from whook_relay.switch import State, Switch, Tunnel
 
@@ -152,7 +151,6 @@ async def follow_bus(
     bus: Bus,
     directory: Directory,
     switch: Switch,
-    claims: Claims,
     retry: float,
     *,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
@@ -169,20 +167,20 @@ async def follow_bus(
                     if topic == TOPIC_KICK:
                         _kick(switch, message)
                     else:
-                        _follow_route(switch, claims, message)
+                        _follow_route(switch, message)
             except BusGap:
-                await _check_routes(directory, switch, claims, retry)
+                await _check_routes(directory, switch, retry)
 
 
-def _follow_route(switch: Switch, claims: Claims, message: bytes) -> None:
+def _follow_route(switch: Switch, message: bytes) -> None:
     event = decode_route_event(message)
     if isinstance(event, RouteSet):
-        _obey(switch, claims, event.route)
+        _obey(switch, event.route)
 
 
-def _obey(switch: Switch, claims: Claims, route: Route) -> None:
+def _obey(switch: Switch, route: Route) -> None:
     """Make what this relay holds of a project agree with the project's route."""
-    claims.note(route)
+    switch.claims.overtake(route)
     tunnel = switch.by_project.get(route.project_id)
     if tunnel is not None and tunnel.id == route.tunnel_id:
         return
@@ -224,7 +222,7 @@ def _kick(switch: Switch, message: bytes) -> None:
             switch.retire(tunnel, GoAwayCode.REVOKED, kick.reason, now=True)
 
 
-async def _check_routes(directory: Directory, switch: Switch, claims: Claims, retry: float) -> None:
+async def _check_routes(directory: Directory, switch: Switch, retry: float) -> None:
     while True:
         try:
             routes = await directory.routes()
@@ -233,5 +231,5 @@ async def _check_routes(directory: Directory, switch: Switch, claims: Claims, re
             await trio.sleep(retry)
             continue
         for route in routes:
-            _obey(switch, claims, route)
+            _obey(switch, route)
         return

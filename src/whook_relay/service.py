@@ -27,7 +27,6 @@ from whook.chassis.tunnel_token import Verifier
 from whook.link import Heartbeat
 from whook.wire import GoAwayCode
 from whook_relay.admission import Admission
-from whook_relay.claims import Claims
 from whook_relay.denials import Denials
 from whook_relay.lease import Lease, follow_bus
 from whook_relay.releases import Releases
@@ -127,7 +126,6 @@ class _Body:
         self.switch = Switch(max_exchanges=settings.max_exchanges, max_watchers=settings.max_watchers)
         self.lease = Lease(settings, directory, self.switch, relay, drain)
         self.releases = Releases(directory)
-        self._claims = Claims()
         self.admission = Admission(settings.handshakes_per_second, settings.max_handshakes)
         self._tunnels = Tunnels(
             settings,
@@ -140,7 +138,6 @@ class _Body:
             releases=self.releases,
             admission=self.admission,
             denials=Denials(bus, settings.relay_id),
-            claims=self._claims,
             refresh_keys=refresh_keys,
             lacking=self.lease.check,
         )
@@ -159,9 +156,7 @@ class _Body:
         """Serve until the drain is over."""
         relay, switch, drain, trunk_drain = self._relay, self.switch, self._drain, self._trunk_drain
         async with trio.open_nursery() as infrastructure:
-            await infrastructure.start(
-                follow_bus, self._bus, self._directory, switch, self._claims, self._lease_interval
-            )
+            await infrastructure.start(follow_bus, self._bus, self._directory, switch, self._lease_interval)
             infrastructure.start_soon(self._heartbeat.run, name="heartbeat")
             infrastructure.start_soon(self.releases.run, name="releases")
             async with trio.open_nursery() as handlers:

@@ -34,6 +34,7 @@ from whook.wire import (
     encode_reset,
     peek_route,
 )
+from whook_relay.claims import Claims
 
 #: Bytes waiting for a tunnel above which no new exchange is opened on it: its client reads slower than its
 #: webhooks come. Those already under way hold up to their credit (256 KiB) each, so this lets a hundred large
@@ -151,6 +152,7 @@ class Switch:
         self.watchers: dict[str, list[Tunnel]] = {}
         self.tunnels: dict[str, Tunnel] = {}  #: every open one, retired ones and onlookers too
         self.trunks: set[Trunk] = set()
+        self.claims = Claims()
         self._empty = trio.Event()
         self._no_trunks = trio.Event()
         self.opened = 0

@@ -15,7 +15,7 @@ from typing import Final
 
 import trio
 
-from whook.backplane.ports import Directory, LeaseLost, Route, RouteHeld, Unavailable
+from whook.backplane.ports import Directory, LeaseLost, RouteHeld, Unavailable
 from whook.chassis.drain import Drain
 from whook.chassis.ids import new_id
 from whook.chassis.logs import get_logger
@@ -34,7 +34,6 @@ from whook.wire import (
     encode_hello,
 )
 from whook_relay.admission import Admission, Place
-from whook_relay.claims import Claims
 from whook_relay.denials import Denials
 from whook_relay.lease import RENEW_BEFORE, replace_tunnel, route_of
 from whook_relay.releases import Releases
@@ -74,7 +73,6 @@ class Tunnels:
         releases: Releases,
         admission: Admission,
         denials: Denials,
-        claims: Claims,
         refresh_keys: Callable[[], Awaitable[None]] | None = None,
         lacking: Callable[[], object] = lambda: None,
     ) -> None:
@@ -86,7 +84,6 @@ class Tunnels:
         self._releases = releases
         self._admission = admission
         self._denials = denials
-        self._claims = claims
         self._refresh_keys = refresh_keys
         self._settings = settings
         self._switch = switch
@@ -233,29 +230,17 @@ class Tunnels:
 
     async def _claim(self, tunnel: Tunnel, *, takeover: bool) -> None:
         tunnel.claimed = True
-        with self._claims.under_way(tunnel.project_id) as claim:
-            route = await self._claim_route(tunnel, takeover=takeover)
-        switch = self._switch
-        other = switch.by_project.get(tunnel.project_id)
-        switch.hold(tunnel, route.generation)
-        # The bus tells of these too early or too late to find both tunnels.
-        if other is not None:
-            replace_tunnel(switch, other, route)
-            replace_tunnel(switch, tunnel, route_of(other, self._settings.relay_id))
-        if claim.heard is not None and claim.heard.tunnel_id != tunnel.id:
-            replace_tunnel(switch, tunnel, claim.heard)
-
-    async def _claim_route(self, tunnel: Tunnel, *, takeover: bool) -> Route:
         try:
-            return await self._directory.claim(
-                project_id=tunnel.project_id,
-                project=tunnel.project,
-                relay_id=self._settings.relay_id,
-                tunnel_id=tunnel.id,
-                instance=tunnel.instance,
-                holder=tunnel.holder,
-                takeover=takeover,
-            )
+            with self._switch.claims.waiting(tunnel.project_id, tunnel.id) as claim:
+                route = await self._directory.claim(
+                    project_id=tunnel.project_id,
+                    project=tunnel.project,
+                    relay_id=self._settings.relay_id,
+                    tunnel_id=tunnel.id,
+                    instance=tunnel.instance,
+                    holder=tunnel.holder,
+                    takeover=takeover,
+                )
         except RouteHeld as held:
             tunnel.claimed = False
             raise _Refused(
@@ -265,6 +250,19 @@ class Tunnels:
             raise _Refused(
                 GoAwayCode.FULL, f"this relay takes no tunnels now: {error}", self._settings.lease_interval
             ) from None
+        older = self._switch.by_project.get(tunnel.project_id)
+        if older is not None:  # here already, and maybe the newer one: the bus may tell of it later
+            claim.overtake(route_of(older, self._settings.relay_id))
+        newer = claim.overtaken_by
+        if newer is not None and newer.generation > route.generation:
+            if newer.instance == tunnel.instance:
+                raise _Refused(GoAwayCode.MOVED, "the client has connected anew")
+            raise _Refused(
+                GoAwayCode.REPLACED, f"another connection holds the project now: {_printable(newer.holder)}"
+            )
+        self._switch.hold(tunnel, route.generation)
+        if older is not None:  # the bus tells of the route too late to find it
+            replace_tunnel(self._switch, older, route)
 
 
 def _ignore(_: list[Frame]) -> None:
