@@ -16,6 +16,8 @@ import nox
 PYTHONS = ("3.11", "3.12", "3.13")
 CHECKED = ("src", "tests", "bench", "tools", "noxfile.py")
 
+CLUSTER_TESTS = [f"tests/system/test_cluster{part}.py" for part in ("", "_outages", "_races")]
+
 # Of flake8-async's rules, those that the house leaves out and why:
 # 910, 911  a function that need not wait does not: fast paths must not pay for a checkpoint
 # 912       takes a loop that may not run for a scope that cannot be cancelled
@@ -103,10 +105,10 @@ def tests(session: nox.Session, version: str) -> None:
 
 @nox.session
 def cluster(session: nox.Session) -> None:
-    """Restart and kill a whole cluster under load; needs a machine with nothing else to do."""
+    """Restart, kill and starve a whole cluster under load; needs a machine with nothing else to do."""
     install(session, "test")
     session.run(
-        *("python", "-m", "pytest", "tests/system/test_cluster.py", *session.posargs),
+        *("python", "-m", "pytest", "-s", *(session.posargs or CLUSTER_TESTS)),
         env={"WHOOK_TEST_CLUSTER": "1"},
     )
 

@@ -11,6 +11,7 @@ exception group. Must never print the token.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import trio
@@ -114,7 +115,8 @@ class Session:
             if not isinstance(fresh, Tunnel):
                 return fresh
             if current is not None:
-                nursery.start_soon(current.leave, "replaced by a new tunnel", LEAVE_TIME, name="leaving")
+                leave = partial(current.leave, "replaced by a new tunnel", LEAVE_TIME, moved=True)
+                nursery.start_soon(leave, name="leaving")
             self._announce(fresh)
             current = fresh
             ending = await self._live(current)

@@ -40,7 +40,7 @@ HEARTBEAT: Final = 20.0
 LEAVE_TIME: Final = 120.0
 """Seconds that exchanges on a tunnel that was left for another one may take to finish."""
 FINISH_TIME: Final = 2.0
-"""Seconds that a relay which does not read may hold up the closing of a tunnel."""
+"""Seconds that a relay which does not answer may hold up the closing of a tunnel."""
 RENEW_BEFORE: Final = 60.0
 """Seconds before its token expires that a tunnel is replaced."""
 
@@ -187,18 +187,29 @@ class Tunnel:
         self.going = goaway
         self._on_change()
 
-    async def leave(self, reason: str, seconds: float) -> bool:
-        """Take no new exchanges, let those in progress finish, and close; False if time was up first."""
-        if self._answerer is None or self.ended is not None:
+    async def leave(self, reason: str, seconds: float, *, moved: bool = False) -> bool:
+        """Let exchanges in progress finish, and close; False if time was up first.
+
+        It is the relay that closes, once it has heard that we leave and its last exchange has finished: it
+        may have sent one before it heard. Such a one is refused, or answered when we have only `moved` to
+        another tunnel.
+        """
+        answerer = self._answerer
+        if answerer is None or self.ended is not None:
             return True
-        self._answerer.drain(reason)
+        answerer.drain(reason, accept=moved)
         with trio.move_on_after(seconds):
-            await self._answerer.wait_idle()
-        finished = not self._answerer.running
-        self._answerer.link.finish(reason)
+            while not self._over.is_set():
+                await answerer.wait_idle()
+                with trio.move_on_after(FINISH_TIME):
+                    await self._over.wait()
+                if not answerer.running:
+                    break
+        finished = not answerer.running
+        answerer.link.finish(reason)
         with trio.move_on_after(FINISH_TIME):
             await self._over.wait()
-        self._answerer.link.close(reason)
+        answerer.link.close(reason)
         return finished
 
 

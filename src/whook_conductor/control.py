@@ -91,7 +91,7 @@ class Control:
                 raise _busy("unavailable", "Temporarily unavailable", detail)
             project_id = await self._auth.authorize_tunnel(principal, name, create=not watch)
             holder = await self._holder(name) if watch else None
-            relay = self._placement.choose(holder=holder)
+            relay = self._placement.choose(None if watch else name, holder=holder)
             if relay is None:
                 raise _busy("no-relay", "No relay", "No relay has room for another tunnel now.")
             project = await self._projects.create(name, project_id)

@@ -11,6 +11,7 @@ where what became of it is reported is the end of `Conversation.run`.
 from __future__ import annotations
 
 import contextlib
+from typing import Final
 
 import trio
 
@@ -26,6 +27,21 @@ from whook_conductor.forwarding import Forwarding
 from whook_conductor.resolver import Refusal
 from whook_conductor.sender import Phase, Sender, SenderGoneError
 from whook_conductor.streams import Duplex, RawDuplex
+
+_NOT_THERE: Final = frozenset({ResetCode.NO_TUNNEL, ResetCode.DRAINING})
+"""Resets that say that nothing of the request has been looked at."""
+
+
+async def _first_of(*events: trio.Event) -> None:
+    """Wait until one of the events is set."""
+    async with trio.open_nursery() as nursery:
+
+        async def wait(event: trio.Event) -> None:
+            await event.wait()
+            nursery.cancel_scope.cancel(reason="another event was first")
+
+        for event in events:
+            nursery.start_soon(wait, event)
 
 
 class Conversation(Dialogue):
@@ -82,7 +98,7 @@ class Conversation(Dialogue):
             try:
                 return await self._converse(exchange)
             except ExchangeReset as reset:
-                again = reset.code == ResetCode.NO_TUNNEL and self.upload.kept is not None
+                again = reset.code in _NOT_THERE and self.upload.kept is not None
                 if self._healed or not again:
                     raise Refusal(answer_to_reset(reset.code)) from None
             finally:
@@ -121,23 +137,33 @@ class Conversation(Dialogue):
             raise Refusal(answers.HEAD_TOO_LARGE) from None
 
     async def _open_elsewhere(self, route: Route, *, known_here: bool) -> tuple[Route, Exchange]:
-        """Ask once who holds the project now, `route` having led nowhere, and open the exchange there.
+        """Open the exchange where the project is now, `route` having led nowhere. Raises `Refusal`.
 
-        `known_here` says that it is our trunk that is missing, so that the same route may still be right.
-        Raises `Refusal`.
+        The relay that does not have it knows better than the table, so the directory is asked, once.
+        `known_here` says that it is our trunk that is missing: the relay is dying or not quite there yet, so
+        the same route may still be right, or the client is on its way to another relay. Both are heard of
+        here, and asking for every request would only add to the trouble.
         """
-        self._healed = True
-        found = await self.context.resolver.again(route)
-        if found is None and known_here:
-            found = self.context.table.lookup(route.project)
-        if found is None:
-            raise Refusal(answers.NO_TUNNEL)
-        with trio.move_on_after(self.context.settings.trunk_wait):
-            await self.context.trunks.wait_up(found.relay_id)
-        try:
-            return found, self._open(found)
-        except LinkClosed:
-            raise Refusal(answers.UNAVAILABLE) from None
+        context = self.context
+        if not known_here:
+            self._healed = True
+            if await context.resolver.again(route) is None:
+                raise Refusal(answers.NO_TUNNEL)
+        with trio.move_on_after(context.settings.trunk_wait):
+            return await self._open_when_possible(route.project)
+        route_left = context.table.lookup(route.project)
+        raise Refusal(answers.NO_TUNNEL if route_left is None else answers.UNAVAILABLE)
+
+    async def _open_when_possible(self, project: str) -> tuple[Route, Exchange]:
+        """Open the exchange as soon as there is a route with a trunk; bound it with a deadline."""
+        table, trunks = self.context.table, self.context.trunks
+        while True:
+            news, changed = table.news(project), trunks.changed
+            route = table.lookup(project)
+            if route is not None:
+                with contextlib.suppress(LinkClosed):
+                    return route, self._open(route)
+            await _first_of(news, changed)
 
     # -- and back -----------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from typing import Final
+from weakref import WeakValueDictionary
 
 import structlog
 import trio
@@ -60,6 +61,9 @@ class RouteTable:
         self._by_relay: dict[str, set[str]] = {}
         self._names: dict[str, str] = {}
         self._ended: dict[str, int] = {}
+        self._news: WeakValueDictionary[str, trio.Event] = WeakValueDictionary()
+        self.on_route: Callable[[Route], None] = lambda _: None
+        """Called with every route that comes into the table."""
         self.ready = False
         """Whether the table follows the directory. When not, its routes are still the best guess."""
         self.loaded = trio.Event()
@@ -95,6 +99,17 @@ class RouteTable:
         known = self._left.get(project)
         if known is not None:
             self._left[project] = known[0], self._clock() + _ASK_AGAIN
+
+    def count(self, relay_id: str) -> int:
+        """Return how many routes lead to this relay."""
+        return len(self._by_relay.get(relay_id, ()))
+
+    def news(self, project: str) -> trio.Event:
+        """Return the event that is set when the next route of this project is known."""
+        event = self._news.get(project)
+        if event is None:
+            self._news[project] = event = trio.Event()
+        return event
 
     def replace(self, routes: Iterable[Route]) -> None:
         """Take a snapshot of the directory instead of everything known."""
@@ -162,6 +177,9 @@ class RouteTable:
         self._by_name[route.project] = route
         self._names[route.project_id] = route.project
         self._by_relay.setdefault(route.relay_id, set()).add(route.project_id)
+        self.on_route(route)
+        if self._news and (event := self._news.pop(route.project, None)) is not None:
+            event.set()
 
     def _drop(self, project_id: str, generation: int) -> None:
         name = self._names.get(project_id)

@@ -202,7 +202,6 @@ class _Parts:
             max_unknown=settings.max_unknown_projects,
         )
         self.resolver = Resolver(self.table, self.cache, directory)
-        self.placement = Placement(trio.current_time, reachable=lambda relay_id: self.trunks.is_up(relay_id))
         self.admission = Admission(settings.tunnels_per_second, settings.max_tunnel_requests)
         self.trunks = Trunks(
             settings.cluster_key.get_secret_value().encode(),
@@ -212,6 +211,8 @@ class _Parts:
             connect_timeout=settings.trunk_connect_timeout,
             cap=settings.trunk_retry_cap,
         )
+        self.placement = Placement(trio.current_time, held=self.table.count, reachable=self.trunks.is_up)
+        self.table.on_route = self.placement.landed
         self.ingress = Ingress(
             Context(
                 settings=settings,

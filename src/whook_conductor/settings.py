@@ -107,9 +107,10 @@ class ConductorSettings(Settings):
         1.0, gt=0, description="Longest pause between two attempts to reach a relay."
     )
     trunk_wait: float = Field(
-        2.0,
+        5.0,
         gt=0,
-        description="How long a request waits for the trunk to a relay that has only just appeared.",
+        description="How long a request whose relay cannot be reached waits for it, or for the client to "
+        "come back at another one; 503 beyond it.",
     )
     relay_refresh: float = Field(
         5.0, gt=0, description="How often the relays and their load are read, beside what the bus says."

@@ -27,7 +27,7 @@ from whook.link import (
     TrunkRefused,
     introduce_conductor,
 )
-from whook.wire import ProtocolError, Request
+from whook.wire import GoAwayCode, ProtocolError, Request, encode_goaway
 from whook_conductor.retry import Retry
 
 _HEARTBEAT: Final = 20.0
@@ -76,7 +76,7 @@ class Trunks:
     @property
     def connected(self) -> int:
         """Trunks that are up."""
-        return sum(trunk.opener is not None for trunk in self._trunks.values())
+        return sum(map(self.is_up, self._trunks))
 
     @property
     def active(self) -> int:
@@ -97,13 +97,18 @@ class Trunks:
         return trunk.opener.open(route.tunnel_id.encode("ascii"), request, body=body, end=end)
 
     def is_up(self, relay_id: str) -> bool:
-        """Return whether there is a trunk to this relay now."""
+        """Tell whether exchanges can be opened on the trunk to this relay."""
         trunk = self._trunks.get(relay_id)
-        return trunk is not None and trunk.opener is not None
+        return trunk is not None and trunk.opener is not None and trunk.opener.goaway is None
+
+    @property
+    def changed(self) -> trio.Event:
+        """Set when the next trunk comes up."""
+        return self._changed
 
     async def wait_up(self, relay_id: str) -> None:
         """Wait until the trunk to this relay is up; bound it with a deadline."""
-        while (trunk := self._trunks.get(relay_id)) is None or trunk.opener is None:
+        while not self.is_up(relay_id):
             await self._changed.wait()
 
     def update(self, relays: Iterable[RelayInfo]) -> None:
@@ -183,7 +188,12 @@ class Trunks:
         return link
 
     async def _carry(self, trunk: _Trunk, link: Link) -> None:
-        opener = Opener(link, max_exchanges=self._max_exchanges)
+        # The relay waits for our own GOAWAY: behind it comes no exchange any more.
+        opener = Opener(
+            link,
+            max_exchanges=self._max_exchanges,
+            on_goaway=lambda goaway: link.send(encode_goaway(GoAwayCode.DRAIN, goaway.message)),
+        )
         trunk.opener = opener
         changed, self._changed = self._changed, trio.Event()
         changed.set()

@@ -23,6 +23,12 @@ class Claim:
         self.overtaken_by: Route | None = None
         """The newest route of the project that leads elsewhere. It counts if it is newer than the answer."""
 
+    def overtake(self, route: Route) -> None:
+        """Take news of the project's route."""
+        known = self.overtaken_by
+        if self.tunnel_id != route.tunnel_id and (known is None or known.generation < route.generation):
+            self.overtaken_by = route
+
 
 class Claims:
     """The claims under way of one relay."""
@@ -51,9 +57,7 @@ class Claims:
     def overtake(self, route: Route) -> None:
         """Take news of a project's route."""
         for claim in self._waiting.get(route.project_id, ()):
-            known = claim.overtaken_by
-            if claim.tunnel_id != route.tunnel_id and (known is None or known.generation < route.generation):
-                claim.overtaken_by = route
+            claim.overtake(route)
 
     def new_lease(self, held: Iterable[str]) -> None:
         """Take note that the lease is a new one: the routes of the projects that are `held` are gone."""

@@ -41,6 +41,9 @@ from whook_relay.switch import State, Switch, Tunnel
 RENEW_BEFORE: Final = 90.0
 #: Routes put back by one call: 10,000 are a hundred calls, each of which keeps Redis from others for 4 ms.
 RECLAIM_BATCH: Final = 100
+#: Share of the interval after which a renewal that failed is tried again: what was lost with the lease is
+#: back within one interval of the directory.
+_AFTER_FAILURE: Final = 0.2
 _REPLACED: Final = "another connection holds the project now"
 
 _log = get_logger("whook.relay.lease")
@@ -64,6 +67,8 @@ class Lease:
         self._drain = drain
         self.held = trio.Event()
         """It was held at least once."""
+        self.told_draining = trio.Event()
+        """The directory says of this relay that it takes no new tunnels."""
         self._missing: str | Degraded | None = "no lease in the directory"
 
     async def run(self) -> None:
@@ -71,7 +76,18 @@ class Lease:
         while True:
             self._missing = await self._renew(first=not self.held.is_set())
             _renew_tokens(self._switch)
-            await trio.sleep(self._settings.lease_interval)
+            await self._pause()
+
+    async def _pause(self) -> None:
+        """Wait for the next renewal: it is due at once when a drain begins, and soon when one has failed."""
+        interval = self._settings.lease_interval
+        if self._missing is not None:
+            await trio.sleep(interval * _AFTER_FAILURE)
+        elif self.told_draining.is_set():
+            await trio.sleep(interval)
+        else:
+            with trio.move_on_after(interval):
+                await self._drain.wait()
 
     def check(self) -> str | Degraded | None:
         """Tell what is missing for readiness.
@@ -89,6 +105,8 @@ class Lease:
                 await self._directory.withdraw(relay.id)
             renewed = await self._directory.announce(relay, self._settings.lease_ttl)
             self.held.set()
+            if relay.draining:
+                self.told_draining.set()
             if not renewed:
                 claims = self._switch.claims
                 claims.new_lease(self._switch.by_project)
@@ -112,7 +130,7 @@ class Lease:
             batch = list(islice(lost, RECLAIM_BATCH))
             tunnels = [tunnel for tunnel in map(switch.by_project.get, batch) if tunnel is not None]
             if tunnels:
-                routes = [_route(tunnel, self._relay.id) for tunnel in tunnels]
+                routes = [route_of(tunnel, self._relay.id) for tunnel in tunnels]
                 answers = await self._directory.reclaim(routes)
                 for tunnel, answer in zip(tunnels, answers, strict=True):
                     await self._take(tunnel, answer)
@@ -128,7 +146,8 @@ class Lease:
             await self._directory.release(tunnel.project_id, answer.generation)
 
 
-def _route(tunnel: Tunnel, relay_id: str) -> Route:
+def route_of(tunnel: Tunnel, relay_id: str) -> Route:
+    """Return the route of a tunnel of this relay."""
     return Route(
         project_id=tunnel.project_id,
         project=tunnel.project,

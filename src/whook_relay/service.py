@@ -44,6 +44,9 @@ _WITHDRAW_TIMEOUT: Final = 2.0
 #: Seconds that a start waits for the lease, before it counts as started without one: a supervisor that gave
 #: up on it would only start it again.
 START_PATIENCE: Final = 10.0
+#: Seconds given to conductors to take leave.
+_TRUNKS_TIMEOUT: Final = 2.0
+_DRAINED: Final = "the relay has drained"
 #: Connections beyond the capacity, for handshakes that will be answered with 503.
 _SPARE_CONNECTIONS: Final = 1_000
 
@@ -143,6 +146,7 @@ class _Body:
             denials=Denials(bus, settings.relay_id),
             kicks=self._kicks,
             refresh_keys=refresh_keys,
+            lacking=self.lease.check,
         )
         # Trunks carry what the tunnels finish, so they end after them.
         self._trunk_drain = Drain(grace=drain.grace)
@@ -198,10 +202,11 @@ class _Body:
                 _log.info("relay ready", tunnels=relay.tunnel_url, trunks=relay.trunk_url)
                 await drain.wait()
                 handlers.cancel_scope.deadline = drain.deadline - _LAST_SHARE * drain.grace
+                with trio.move_on_after(_WITHDRAW_TIMEOUT):
+                    await self.lease.told_draining.wait()  # or conductors would send the clients back here
                 await _let_go(self._directory, switch, relay, drain)
                 trunk_drain.begin(drain.reason)
-                for trunk in list(switch.trunks):
-                    trunk.link.finish("the relay has drained")
+                await _close_trunks(switch)
             infrastructure.cancel_scope.cancel(reason="the relay has drained")
         await _withdraw(self._directory, relay)  # once nothing renews the lease any more
 
@@ -238,6 +243,20 @@ async def _let_go(directory: Directory, switch: Switch, relay: RelayInfo, drain:
         for tunnel in list(switch.tunnels.values()):
             switch.retire(tunnel, GoAwayCode.DRAIN, message)
     await switch.wait_empty()
+
+
+async def _close_trunks(switch: Switch) -> None:
+    """Close the trunks so that no exchange is lost that a conductor opened before it knew.
+
+    Each conductor answers our GOAWAY with its own, behind the last exchange that it opens; that one is
+    refused before the trunk closes, and goes where its project is now.
+    """
+    for trunk in list(switch.trunks):
+        switch.send_away(trunk, _DRAINED)
+    with trio.move_on_after(_TRUNKS_TIMEOUT):
+        await switch.wait_no_trunks()
+    for trunk in list(switch.trunks):
+        trunk.link.finish(_DRAINED)
 
 
 async def _others(directory: Directory, relay: RelayInfo) -> bool:

@@ -80,10 +80,11 @@ class Circuit:
 class Trunk:
     """A conductor's link, as the switch sees it."""
 
-    __slots__ = ("circuits", "last_id", "link")
+    __slots__ = ("circuits", "last_id", "leaving", "link")
 
     def __init__(self, link: Link) -> None:
         self.link = link
+        self.leaving = ""  #: why it was asked to take leave
         self.circuits: dict[int, Circuit] = {}
         self.last_id = 0
 
@@ -156,6 +157,7 @@ class Switch:
         self.trunks: set[Trunk] = set()
         self.claims = Claims()
         self._empty = trio.Event()
+        self._no_trunks = trio.Event()
         self.opened = 0
         self.refused = dict.fromkeys(ResetCode, 0)
 
@@ -193,6 +195,17 @@ class Switch:
         while self.tunnels:
             self._empty = trio.Event()
             await self._empty.wait()
+
+    async def wait_no_trunks(self) -> None:
+        """Wait until no trunk is open."""
+        while self.trunks:
+            self._no_trunks = trio.Event()
+            await self._no_trunks.wait()
+
+    def send_away(self, trunk: Trunk, message: str) -> None:
+        """Ask a conductor to take leave; its trunk closes when it has."""
+        trunk.leaving = message
+        trunk.link.send(encode_goaway(GoAwayCode.DRAIN, message))
 
     def retire(self, tunnel: Tunnel, code: GoAwayCode, message: str, *, now: bool = False) -> None:
         """Give the tunnel nothing new, tell its client why, and close it when its last exchange has finished.
@@ -253,6 +266,8 @@ class Switch:
                         self._open(trunk, flags, stream_id, payload)
                     elif stream_id > trunk.last_id:
                         raise ProtocolError(f"frame of type {kind} for stream {stream_id}, never opened")
+                    elif kind == GOAWAY and trunk.leaving:
+                        trunk.link.finish(trunk.leaving)  # it opens nothing more, and all is answered
                     continue
                 if kind == OPEN:
                     raise ProtocolError(f"stream {stream_id} was opened before")
@@ -295,6 +310,8 @@ class Switch:
     def remove_trunk(self, trunk: Trunk) -> None:
         """Forget a trunk whose link has ended: nobody waits for its exchanges."""
         self.trunks.discard(trunk)
+        if not self.trunks:
+            self._no_trunks.set()
         circuits = list(trunk.circuits.values())
         trunk.circuits.clear()
         for circuit in circuits:

@@ -24,6 +24,7 @@ from whook.wire import GoAwayCode, ProtocolError, encode_goaway
 from whook_relay.settings import RelaySettings
 from whook_relay.switch import Switch, Trunk
 
+_LATE = "the relay has drained"
 _log = get_logger("whook.relay.trunk")
 
 
@@ -75,7 +76,7 @@ class Trunks:
         self._heartbeat.add(link)
         log.info("trunk opened", conductor=hello.instance)
         if self._drain.begun:  # it came in the last moment, when the others had been sent away
-            link.finish("the relay has drained", encode_goaway(GoAwayCode.DRAIN, "the relay has drained"))
+            link.finish(_LATE, encode_goaway(GoAwayCode.DRAIN, _LATE))
         try:
             await link.run(self._switch.receiver_for_trunk(trunk))
         finally:

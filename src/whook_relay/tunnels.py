@@ -43,7 +43,7 @@ from whook.wire import (
     encode_hello,
 )
 from whook_relay.denials import Denials
-from whook_relay.lease import RENEW_BEFORE, replace_tunnel
+from whook_relay.lease import RENEW_BEFORE, replace_tunnel, route_of
 from whook_relay.releases import Releases
 from whook_relay.settings import RelaySettings
 from whook_relay.switch import Switch, Tunnel
@@ -86,8 +86,13 @@ class Tunnels:
         denials: Denials,
         kicks: RecentKicks,
         refresh_keys: Callable[[], Awaitable[None]] | None = None,
+        lacking: Callable[[], object] = lambda: None,
     ) -> None:
-        """`refresh_keys` brings the verifier up to date for a token that names an unknown key."""
+        """`refresh_keys` brings the verifier up to date for a token that names an unknown key.
+
+        `lacking` tells why the relay can hold no route now, None when it can.
+        """
+        self._lacking = lacking
         self._releases = releases
         self._admission = admission
         self._denials = denials
@@ -151,7 +156,8 @@ class Tunnels:
                 401, "unauthorized", detail=f"The tunnel token is refused: {error.reason}."
             ) from None
         self._check_kicks(claims)
-        if self._drain.begun or len(self._switch.tunnels) >= self._settings.capacity:
+        full = len(self._switch.tunnels) >= self._settings.capacity
+        if self._drain.begun or full or self._lacking() is not None:
             raise ProblemError(
                 503, "no-relay", detail="This relay takes no more tunnels now.", retry_after=_RETRY_FULL
             )
@@ -284,6 +290,9 @@ class Tunnels:
             raise _Refused(
                 GoAwayCode.FULL, f"this relay takes no tunnels now: {error}", self._settings.lease_interval
             ) from None
+        older = self._switch.by_project.get(tunnel.project_id)
+        if older is not None:  # here already, and maybe the newer one: the bus may tell of it later
+            claim.overtake(route_of(older, self._settings.relay_id))
         newer = claim.overtaken_by
         if newer is not None and newer.generation > route.generation:
             if newer.instance == tunnel.instance:
@@ -291,7 +300,6 @@ class Tunnels:
             raise _Refused(
                 GoAwayCode.REPLACED, f"another connection holds the project now: {_printable(newer.holder)}"
             )
-        older = self._switch.by_project.get(tunnel.project_id)
         self._switch.hold(tunnel, route.generation)
         if older is not None:  # the bus tells of the route too late to find it
             replace_tunnel(self._switch, older, route)

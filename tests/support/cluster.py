@@ -1,13 +1,12 @@
 """A whole cluster of real processes: auth, conductors and relays on a real Redis and a real PostgreSQL.
 
-Every process keeps its ports over restarts. All are reaped at the end; what they said goes into the report
-of a failed test.
+With HAProxy in front where it is installed. Every process keeps its ports over restarts. All are reaped at
+the end; what they said goes into the report of a failed test, and whole into files in the test's folder.
 """
 
 from __future__ import annotations
 
 import secrets
-import shutil
 import signal
 import socket
 import subprocess
@@ -18,7 +17,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.support.certificates import self_signed
 from tests.support.deadlines import DEADLINE
+from tests.support.haproxy import Haproxy, find_haproxy, render, running_haproxy
+from tests.support.load import Front
 from tests.support.postgres import Postgres, running_postgres
 from tests.support.redis_server import RedisServer
 from tests.support.whook_process import WhookProcess, clean_environment
@@ -95,6 +97,8 @@ class Cluster:
     auth: Member
     conductors: list[Member]
     relays: list[Member]
+    haproxy: Haproxy | None = None
+    """In front of the conductors, where it is installed."""
     token: str = ""
     """May do everything."""
 
@@ -108,18 +112,31 @@ class Cluster:
         """Ports of the conductors for senders."""
         return [conductor.ports[0] for conductor in self.conductors]
 
-    @property
-    def backends(self) -> list[tuple[int, int]]:
-        """Of each conductor the port for senders and the admin port."""
-        return [(conductor.ports[0], conductor.admin) for conductor in self.conductors]
+    def front(self) -> Front:
+        """Where senders go: HAProxy, or the conductors themselves."""
+        if self.haproxy is not None:
+            return Front([self.haproxy.port])
+        return Front(self.ingress, [conductor.admin for conductor in self.conductors])
 
     def api(self, conductor: int = 0) -> str:
-        """URL of a conductor's API."""
+        """URL of the API: of HAProxy, or of one conductor where there is none."""
+        if self.haproxy is not None:
+            return f"http://127.0.0.1:{self.haproxy.port}"
         return f"http://127.0.0.1:{self.conductors[conductor].ports[1]}"
 
     def story(self) -> str:
         """What all processes said."""
-        return "\n".join(member.story() for member in self.members)
+        front = [self.haproxy.story()] if self.haproxy is not None else []
+        return "\n".join([*front, *(member.story() for member in self.members)])
+
+    def write_logs(self, folder: Path) -> None:
+        """Write all that they said into files."""
+        for member in self.members:
+            found = [*member.past, *([member.process] if member.process else [])]
+            lines = [line for process in found for line in process.errors]
+            (folder / f"{member.name}.log").write_text("\n".join(lines), "utf-8")
+        if self.haproxy is not None:
+            (folder / "haproxy.log").write_text("\n".join(self.haproxy.log), "utf-8")
 
 
 def _members(folder: Path, common: dict[str, str], conductors: int, relays: int) -> list[Member]:
@@ -133,6 +150,8 @@ def _members(folder: Path, common: dict[str, str], conductors: int, relays: int)
             "WHOOK_CONDUCTOR_LISTEN": f"127.0.0.1:{ingress}",
             "WHOOK_CONDUCTOR_API": f"127.0.0.1:{api}",
             "WHOOK_CONDUCTOR_BASE_DOMAIN": "localhost",
+            "WHOOK_CONDUCTOR_TRUSTED_PROXIES": '["127.0.0.1/32"]',
+            "WHOOK_CONDUCTOR_MAX_CONNECTIONS_PER_ADDRESS": "0",
         }
         name = f"conductor-{n + 1}"
         found.append(Member("conductor", name, folder / name, common | env, (ingress, api), ports.pop()))
@@ -179,9 +198,9 @@ def running_cluster(
             "WHOOK_BACKPLANE_SERVICE_KEY": secrets.token_urlsafe(32),
             "WHOOK_CONDUCTOR_CLUSTER_KEY": key,
             "WHOOK_RELAY_CLUSTER_KEY": key,
-            "WHOOK_CONDUCTOR_DRAIN_DELAY": "1",
+            "WHOOK_CONDUCTOR_DRAIN_DELAY": "3",
             "WHOOK_DAEMON_LOG_FORMAT": "json",
-            "WHOOK_DAEMON_DRAIN_SECONDS": "10",
+            "WHOOK_DAEMON_DRAIN_SECONDS": "15",
             **(settings or {}),
         }
         auth, *others = _members(folder, common, conductors, relays)
@@ -196,6 +215,7 @@ def running_cluster(
             [member for member in others if member.service == "conductor"],
             [member for member in others if member.service == "relay"],
         )
+        stack.callback(cluster.write_logs, folder)
         stack.callback(_reap, cluster)
         try:
             for member in cluster.members:
@@ -204,6 +224,7 @@ def running_cluster(
             cluster.token = auth.process.wait_line(TOKEN, seconds=START).split()[0]
             for member in cluster.members:
                 member.wait_ready()
+            cluster.haproxy = _enter_haproxy(stack, folder, cluster)
             yield cluster
         except BaseException as error:
             error.add_note(cluster.story())
@@ -216,6 +237,28 @@ def _reap(cluster: Cluster) -> None:
             member.process.kill()
 
 
-def has_haproxy() -> bool:
-    """Whether Debian's HAProxy is installed here."""
-    return shutil.which("haproxy") is not None
+def _enter_haproxy(stack: ExitStack, folder: Path, cluster: Cluster) -> Haproxy | None:
+    if find_haproxy() is None:
+        return None
+    port, tls_port = free_ports(2)
+    ingress = {member.name: (member.ports[0], member.admin) for member in cluster.conductors}
+    api = {member.name: (member.ports[1], member.admin) for member in cluster.conductors}
+    auth = {"auth-1": (cluster.auth.ports[0], cluster.auth.admin)}
+    configuration = folder / "haproxy.cfg"
+    configuration.write_text(
+        render(
+            port=port,
+            tls_port=tls_port,
+            certificate=self_signed(folder),
+            backends={
+                "conductors": ingress,
+                "conductors_unchecked": ingress,
+                "api": api,
+                "api_unchecked": api,
+                "auth": auth,
+            },
+            domain="localhost",
+        ),
+        "utf-8",
+    )
+    return stack.enter_context(running_haproxy(configuration, port=port, tls_port=tls_port))

@@ -32,7 +32,7 @@ from whook.link import (
     introduce_conductor,
 )
 from whook.link.websocket import connect_websocket
-from whook.wire import PROTOCOL_VERSION, GoAway, Hello, Mode, encode_hello
+from whook.wire import PROTOCOL_VERSION, GoAway, Hello, Mode, encode_goaway, encode_hello
 from whook_relay import service
 from whook_relay.service import RelayPorts, run_relay
 from whook_relay.settings import RelaySettings
@@ -217,7 +217,7 @@ class Relay:
             link = Link(StreamTransport(stream), name="trunk")
             with trio.fail_after(DEADLINE):
                 await introduce_conductor(link, key.encode(), agent="test/1", instance="con_1")
-            opener = Opener(link)
+            opener = Opener(link, on_goaway=lambda goaway: link.send(encode_goaway(goaway.code, "yes")))
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(opener.run)
                 yield opener

@@ -127,9 +127,13 @@ class WhookProcess:
 
         return self._wait(look, f"line {begins!r}", seconds).strip()
 
-    def wait_log(self, text: str, *, seconds: float = DEADLINE) -> str:
-        """Wait for the first line of standard error with this in it; gives the line."""
-        return self._wait(lambda: next((x for x in self.errors if text in x), None), f"log {text!r}", seconds)
+    def wait_log(self, *texts: str, after: int = 0, seconds: float = DEADLINE) -> str:
+        """Wait for the first line of standard error, at or after index `after`, with all of this in it."""
+
+        def look() -> str | None:
+            return next((line for line in self.errors[after:] if all(text in line for text in texts)), None)
+
+        return self._wait(look, f"log {texts}", seconds)
 
     def _wait(self, look: Callable[[], T | None], what: str, seconds: float) -> T:
         def look_or_fail() -> T | None:

@@ -354,3 +354,22 @@ async def test_stopping_while_it_tries_to_connect() -> None:
         await talk.wait_event("retrying")
         talk.stop.begin("test")
         assert await talk.wait_ended() is None
+
+
+async def test_what_the_relay_sent_before_it_heard_of_the_move_is_answered() -> None:
+    """It is the relay that closes the old tunnel: until then nothing that comes on it is lost."""
+    async with session() as talk:
+        old = await talk.far_end.wait_tunnel(0)
+        old.goaway(GoAwayCode.DRAIN, "moving on")
+        new = await talk.far_end.wait_tunnel(1)
+        with trio.fail_after(DEADLINE):
+            await old.left.wait()
+        stream, frame = old.opener.endpoint.open(b"t", request(), end=True)
+        late = Exchange(old.opener, stream, request(), request_ended=True)
+        old.opener.link.send(frame)
+        assert (await read(late)).status == 200
+        assert not old.closed.is_set()
+        old.opener.link.finish("the client left")
+        with trio.fail_after(DEADLINE):
+            await old.closed.wait()
+        assert await answers(new) == 200

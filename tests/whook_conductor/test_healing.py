@@ -159,3 +159,36 @@ async def test_a_new_relay_is_connected_to_when_it_appears() -> None:
         await rig.claim("new", "rly_b")
         assert (await rig.ask(get(host="new.localhost"))).body == b"from b"
         nursery.cancel_scope.cancel()
+
+
+async def test_a_request_for_a_relay_that_is_gone_waits_for_its_client() -> None:
+    """The directory still names the relay that died; the client comes back at another one meanwhile."""
+    async with open_conductor() as rig, trio.open_nursery() as nursery, rig.client() as client:
+        await rig.backplane.directory.announce(relay_info("dead", 1), 1e6)
+        await rig.claim("other", "dead")
+        second = FarEnd(echo)
+        await nursery.start(second.serve)
+        await rig.backplane.directory.announce(relay_info("rly_b", second.port), 1e6)
+        await client.send(post(b"kept", host="other.localhost"))
+        await trio.testing.wait_all_tasks_blocked(0.02)
+        await rig.claim("other", "rly_b", "two")
+        response = await client.read_response()
+        assert (response.status, response.body) == (200, b"kept")
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_client_that_is_leaving_has_looked_at_nothing() -> None:
+    async with open_conductor() as rig, trio.open_nursery() as nursery, rig.client() as client:
+        second = FarEnd(echo)
+        await nursery.start(second.serve)
+        await rig.backplane.directory.announce(relay_info("rly_b", second.port), 1e6)
+
+        async def leaving(exchange: Exchange) -> None:
+            await rig.claim("shop", "rly_b")
+            exchange.reset(ResetCode.DRAINING)
+
+        rig.far.handler = leaving
+        await client.send(post(b"kept"))
+        response = await client.read_response()
+        assert (response.status, response.body) == (200, b"kept")
+        nursery.cancel_scope.cancel()

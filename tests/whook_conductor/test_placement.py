@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from whook.backplane.ports import RelayInfo
+from whook.backplane.ports import RelayInfo, Route
 from whook_conductor.placement import SETTLE_SECONDS, Placement
 
 
@@ -109,3 +109,60 @@ def test_a_relay_that_went_is_forgotten() -> None:
     chosen = chooser.choose()
     assert chosen is not None
     assert chosen.id == "b"
+
+
+def landed(project: str, relay_id: str) -> Route:
+    return Route(
+        project_id=f"prj_{project}",
+        project=project,
+        relay_id=relay_id,
+        tunnel_id="tun",
+        generation=1,
+        instance="i",
+        holder="ada",
+    )
+
+
+def test_routes_count_from_the_moment_they_are_known() -> None:
+    """Also those that other conductors have assigned: the report is up to a heartbeat old."""
+    routes = {"a": 5, "b": 5}
+    chooser = Placement(Clock(), random.Random(1), held=routes.__getitem__)
+    chooser.update([relay("a", load=5), relay("b", load=5)])
+    routes["a"] += 3
+    for _ in range(3):
+        chooser.update([relay("a", load=5), relay("b", load=5)])  # the same report, read again
+        chosen = chooser.choose()
+        assert chosen is not None
+        assert chosen.id == "b"
+    chooser.update([relay("a", load=8), relay("b", load=8)])
+    routes["b"] += 20
+    chosen = chooser.choose()
+    assert chosen is not None
+    assert chosen.id == "a", "the new report holds the three of a"
+
+
+def test_a_tunnel_counts_once() -> None:
+    """As assigned until it has a route, then as a route; and at one relay, however often it comes."""
+    routes = {"a": 0}
+    chooser = Placement(Clock(), held=routes.__getitem__)
+    chooser.update([relay("a", capacity=2)])
+    assert chooser.choose("shop") is not None
+    assert chooser.choose("shop") is not None
+    routes["a"] = 1
+    chooser.landed(landed("shop", "a"))
+    assert chooser.choose("blog") is not None
+    assert chooser.choose("wiki") is None
+
+
+def test_a_relay_out_of_reach_is_taken_only_when_all_are() -> None:
+    reached = {"b"}
+    chooser = Placement(Clock(), reachable=reached.__contains__)
+    chooser.update([relay("a"), relay("b", load=900)])
+    for _ in range(5):
+        chosen = chooser.choose()
+        assert chosen is not None
+        assert chosen.id == "b"
+    reached.clear()
+    chosen = chooser.choose()
+    assert chosen is not None
+    assert chosen.id == "a"

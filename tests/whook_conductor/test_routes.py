@@ -301,3 +301,20 @@ async def test_who_never_had_a_snapshot_is_unready_while_the_directory_is_gone(
         await trio.sleep(60)
         assert table.check() is None
         nursery.cancel_scope.cancel()
+
+
+async def test_whoever_waits_for_a_project_hears_of_its_next_route() -> None:
+    table = RouteTable()
+    told: list[Route] = []
+    table.on_route = told.append
+    table.learn(route("shop", 1))
+    news, again, other = table.news("shop"), table.news("shop"), table.news("blog")
+    assert news is again
+    table.learn(route("shop", 2, "rly_b"))
+    assert news.is_set()
+    assert not other.is_set()
+    assert not table.news("shop").is_set()
+    assert [found.generation for found in told] == [1, 2]
+    assert (table.count("rly_a"), table.count("rly_b")) == (0, 1)
+    table.replace([route("blog", 3)])
+    assert other.is_set()

@@ -120,3 +120,21 @@ async def test_a_relay_that_moved_is_connected_to_where_it_is_now() -> None:
                 await trio.testing.wait_all_tasks_blocked(0.001)
         await up(pool)
         nursery.cancel_scope.cancel()
+
+
+async def test_a_relay_that_takes_leave_is_answered_and_gets_nothing_more() -> None:
+    far, pool = FarEnd(), trunks()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(far.serve)
+        nursery.start_soon(pool.run)
+        pool.update([relay_info("rly", far.port)])
+        await up(pool)
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        (answerer,) = far.answerers
+        answerer.drain("the relay has drained")
+        await down(pool)
+        assert not pool.is_up("rly")
+        with trio.fail_after(DEADLINE):
+            while answerer.goaway is None:
+                await trio.testing.wait_all_tasks_blocked(0.001)
+        nursery.cancel_scope.cancel()

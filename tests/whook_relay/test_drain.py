@@ -12,17 +12,19 @@ from trio.testing import wait_all_tasks_blocked
 from tests.support.deadlines import DEADLINE
 from tests.support.links import read, reset_of, respond, until
 from tests.support.relay import CLUSTER_KEY, Faulty, Relay, hello, open_relay, opened, token
+from tests.support.wire_talk import request
 from whook.backplane.memory import open_memory_backplane
 from whook.link import (
     Exchange,
     Link,
     LinkClosed,
     LinkRefused,
+    Opener,
     StreamTransport,
     introduce_conductor,
 )
 from whook.link.websocket import connect_websocket
-from whook.wire import GoAwayCode, ResetCode, encode_hello
+from whook.wire import GoAwayCode, ResetCode, encode_goaway, encode_hello
 
 
 class Held:
@@ -277,3 +279,34 @@ async def test_ports_are_free_again() -> None:
             pytest.fail("somebody is there")
     async with open_relay(listen=listen) as again, again.client():
         pass
+
+
+async def test_an_exchange_that_a_conductor_opens_before_it_hears_of_the_end_is_sent_elsewhere() -> None:
+    """Not lost with the trunk: the relay refuses it, and closes when the conductor has taken leave."""
+    async with open_relay() as relay:
+        host, _, port = relay.ports.trunk_url.removeprefix("tcp://").rpartition(":")
+        async with await trio.open_tcp_stream(host, int(port)) as stream, trio.open_nursery() as nursery:
+            link = Link(StreamTransport(stream), name="trunk")
+            with trio.fail_after(DEADLINE):
+                await introduce_conductor(link, CLUSTER_KEY.encode(), agent="x", instance="con_1")
+            conductor = Opener(link)
+            nursery.start_soon(conductor.run)
+            relay.drain.begin("SIGTERM")
+            await until(lambda: conductor.goaway)
+            stream_, frame = conductor.endpoint.open(b"tun_moved", request(), end=True)
+            late = Exchange(conductor, stream_, request(), request_ended=True)
+            link.send(frame + encode_goaway(GoAwayCode.DRAIN, "as you wish"))
+            assert (await reset_of(late)).code == ResetCode.NO_TUNNEL
+            await until(lambda: link.closed)
+        await ended(relay)
+
+
+async def test_the_directory_knows_of_a_drain_before_the_clients_do() -> None:
+    """Otherwise conductors would send them back to this relay."""
+    async with open_relay() as relay, relay.client(stuck) as client, relay.conductor() as conductor:
+        exchange = opened(conductor, client)
+        await until(lambda: client.answerer.running)
+        relay.drain.begin("SIGTERM")
+        await until(lambda: client.goaways)
+        assert [info.draining for info in await relay.backplane.directory.relays()] == [True]
+        exchange.reset(ResetCode.CANCELLED)

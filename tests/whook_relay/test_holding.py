@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import pytest
 import trio
+from trio.testing import wait_all_tasks_blocked
 
+from tests.support.deadlines import DEADLINE
 from tests.support.links import read, reset_of, respond, until
-from tests.support.relay import Relay, hello, open_relay, opened
-from whook.link import Exchange
+from tests.support.relay import Faulty, Relay, hello, open_relay, opened
+from whook.backplane.memory import MemoryBus, open_memory_backplane
+from whook.link import Exchange, LinkRefused
 from whook.wire import GoAwayCode, ResetCode, encode_hello
 
 
@@ -181,3 +184,44 @@ async def test_an_older_generation_never_removes_a_newer_route(mode: str) -> Non
             assert not await directory.release("prj_shop", old_tunnel.generation)
             relay.switch.remove(old_tunnel, "again")
             await only_holder(relay, new.hello.tunnel_id)
+
+
+@pytest.mark.parametrize("beside", [False, True], ids=["on another relay", "on the same relay"])
+async def test_a_takeover_that_overtakes_the_answer_to_a_claim(*, beside: bool) -> None:
+    """The first claim has taken effect when the second comes, but its answer is still on its way.
+
+    On another relay only the bus tells; on the same one it may tell too late.
+    """
+    async with open_memory_backplane() as backplane:
+        gate, claimed = trio.Event(), trio.Event()
+
+        class Slow(Faulty):
+            async def claim(self, **claim: object) -> object:
+                route = await backplane.directory.claim(**claim)  # type: ignore[arg-type]
+                if claim["instance"] == "cli_1":
+                    claimed.set()
+                    await gate.wait()
+                return route
+
+        slow = Slow(backplane.directory)
+        async with (
+            open_relay(
+                backplane=backplane, directory=slow.seen, bus=MemoryBus() if beside else None
+            ) as relay,
+            open_relay(backplane=backplane, relay_id="relay-2") as elsewhere,
+            relay.dial() as link,
+        ):
+            await link.send_now(encode_hello(hello("cli_1")))
+            with trio.fail_after(DEADLINE):
+                await claimed.wait()
+            takeover = hello("cli_2", "bob@desk", mode="takeover")
+            async with (relay if beside else elsewhere).client(introduction=takeover) as winner:
+                await wait_all_tasks_blocked()
+                gate.set()
+                with trio.fail_after(DEADLINE), pytest.raises(LinkRefused) as refused:
+                    await link.receive_hello()
+                assert refused.value.goaway.code == GoAwayCode.REPLACED
+                assert refused.value.goaway.message == "another connection holds the project now: bob@desk"
+                assert await relay.holder() == winner.hello.tunnel_id
+                await link._transport.aclose()
+                await until(lambda: len(relay.switch.tunnels) == int(beside))

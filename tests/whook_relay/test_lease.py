@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import trio
+from trio.testing import wait_all_tasks_blocked
 
 from tests.support.deadlines import DEADLINE
 from tests.support.links import read, reset_of, until
@@ -26,7 +27,7 @@ from whook.backplane.ports import (
     encode_event,
 )
 from whook.chassis.readiness import Degraded
-from whook.link import Exchange
+from whook.link import Exchange, HandshakeRefused
 from whook.wire import GoAwayCode, ResetCode
 
 QUICK: dict[str, Any] = {"lease_interval": 0.02, "lease_ttl": 60.0}
@@ -366,3 +367,20 @@ async def test_the_route_moves_to_another_relay_with_the_same_client() -> None:
             assert await read(opened(second, new, b"x")) == ([200], b"x", [])
             await until(lambda: not relay.tables.get("tunnels"))
             assert await relay.holder() == new.hello.tunnel_id
+
+
+async def test_without_a_lease_it_takes_no_tunnels_and_soon_tries_again() -> None:
+    async with open_memory_backplane() as backplane:
+        faulty = Faulty(backplane.directory)
+        async with open_relay(backplane=backplane, directory=faulty.seen, lease_interval=0.1) as relay:
+            async with relay.client() as client, relay.conductor() as conductor:
+                faulty.broken.add("announce")
+                await until(lambda: faulty.failed)
+                await wait_all_tasks_blocked()
+                with pytest.raises(HandshakeRefused) as refused:
+                    async with relay.dial():
+                        pytest.fail("it was taken")
+                assert (refused.value.status, refused.value.headers["retry-after"]) == (503, "5")
+                assert await read(opened(conductor, client, b"x")) == ([200], b"x", [])
+            faulty.broken.clear()
+            await until(lambda: relay.readiness.ready)

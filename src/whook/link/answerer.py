@@ -39,6 +39,7 @@ class Answerer(ExchangeTable):
         self._on_goaway = on_goaway
         self._scopes: dict[int, trio.CancelScope] = {}
         self._draining = False
+        self._accepting = True
         self._idle: trio.Event | None = None
         self._spawn: Callable[[Exchange], None] | None = None
 
@@ -50,9 +51,11 @@ class Answerer(ExchangeTable):
     def opened(self, event: Opened) -> None:
         """Start a handler, or refuse when draining or full."""
         stream = event.stream
-        if self._draining or len(self._scopes) >= self._max:
-            code = ResetCode.DRAINING if self._draining else ResetCode.OVERLOADED
-            reason = "the client is shutting down" if self._draining else f"{self._max} exchanges are running"
+        if not self._accepting or len(self._scopes) >= self._max:
+            code = ResetCode.OVERLOADED if self._accepting else ResetCode.DRAINING
+            reason = (
+                f"{self._max} exchanges are running" if self._accepting else "the client is shutting down"
+            )
             self.link.send(self.endpoint.reset(stream, code, reason) or encode_reset(stream.id, code, reason))
             return
         exchange = Exchange(self, stream, event.request, request_ended=event.ended)
@@ -71,8 +74,12 @@ class Answerer(ExchangeTable):
         if self._on_goaway is not None:
             self._on_goaway(goaway)
 
-    def drain(self, reason: str) -> None:
-        """Take no new exchanges and tell the peer so; those that run go on."""
+    def drain(self, reason: str, *, accept: bool = False) -> None:
+        """Tell the peer to open no new exchanges; those that run go on.
+
+        What the peer had opened before it heard of it is refused, or with `accept` still answered.
+        """
+        self._accepting = accept
         if not self._draining:
             self._draining = True
             self.link.send(encode_goaway(GoAwayCode.DRAIN, reason))
