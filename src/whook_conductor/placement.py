@@ -77,8 +77,8 @@ class Placement:
     def choose(self, project: str | None = None, *, holder: str | None = None) -> RelayInfo | None:
         """Return the relay for one more tunnel and count it as assigned, or None when no relay has room.
 
-        A relay that is draining is never chosen, one that this conductor cannot reach only when it can reach
-        none. `holder` is the relay of the project's present holder when a watcher asks: only that relay sees
+        A relay that is draining is never chosen, nor one that this conductor cannot reach: one that was killed
+        has its lease for a while. `holder` is the relay of the project's present holder when a watcher asks: only that relay sees
         the project's requests, so there is no choice, and it may even be draining.
         """
         if holder is not None:
@@ -86,8 +86,7 @@ class Placement:
             if chosen is None or self._load(chosen) >= chosen.capacity:
                 return None
         else:
-            candidates = [r for r in self._relays.values() if not r.draining and self._load(r) < r.capacity]
-            candidates = [r for r in candidates if self._reachable(r.id)] or candidates
+            candidates = [r for r in self._relays.values() if self._takes_more(r)]
             if not candidates:
                 return None
             pair = candidates if len(candidates) <= 2 else self._rng.sample(candidates, 2)
@@ -98,6 +97,9 @@ class Placement:
             assigned.pop(key, None)  # it comes again: wherever it was sent before, it is not there
         self._assigned.setdefault(chosen.id, {})[key] = self._clock()
         return chosen
+
+    def _takes_more(self, relay: RelayInfo) -> bool:
+        return not relay.draining and self._load(relay) < relay.capacity and self._reachable(relay.id)
 
     def _load(self, relay: RelayInfo) -> int:
         assigned = self._assigned.get(relay.id, {})

@@ -152,17 +152,3 @@ def test_a_tunnel_counts_once() -> None:
     chooser.landed(landed("shop", "a"))
     assert chooser.choose("blog") is not None
     assert chooser.choose("wiki") is None
-
-
-def test_a_relay_out_of_reach_is_taken_only_when_all_are() -> None:
-    reached = {"b"}
-    chooser = Placement(Clock(), reachable=reached.__contains__)
-    chooser.update([relay("a"), relay("b", load=900)])
-    for _ in range(5):
-        chosen = chooser.choose()
-        assert chosen is not None
-        assert chosen.id == "b"
-    reached.clear()
-    chosen = chooser.choose()
-    assert chosen is not None
-    assert chosen.id == "a"

@@ -63,7 +63,9 @@ async def test_a_start_without_the_directory_listens_refuses_and_heals(
         async with open_relay(backplane=backplane, directory=faulty.seen, **QUICK) as relay:
             assert not relay.readiness.ready
             assert "no lease yet" in str(relay.readiness.evaluate()["lease"])
-            assert (await relay.refusal()).code == GoAwayCode.FULL
+            with pytest.raises(HandshakeRefused):
+                async with relay.dial():
+                    pytest.fail("it was taken")
             faulty.broken.clear()
             await until(lambda: relay.readiness.ready)
             async with relay.client() as client:
