@@ -77,9 +77,9 @@ class Placement:
     def choose(self, project: str | None = None, *, holder: str | None = None) -> RelayInfo | None:
         """Return the relay for one more tunnel and count it as assigned, or None when no relay has room.
 
-        A relay that is draining is never chosen, nor one that this conductor cannot reach: one that was killed
-        has its lease for a while. `holder` is the relay of the project's present holder when a watcher asks: only that relay sees
-        the project's requests, so there is no choice, and it may even be draining.
+        A relay that is draining is never chosen, nor one that this conductor cannot reach: one that was
+        killed has its lease for a while. `holder` is the relay of the project's present holder when a watcher
+        asks: only that relay sees the project's requests, so there is no choice, and it may even be draining.
         """
         if holder is not None:
             chosen = self._relays.get(holder)
