@@ -61,6 +61,22 @@ class ProjectGone(_Event, frozen=True, tag="project-gone"):
     deleted_at: datetime
 
 
+class BacklogSet(_Event, frozen=True, tag="backlog-set"):
+    """Something of the project has come to wait in the queue."""
+
+    project_id: str
+    project: str
+    version: int
+    """Of two events on one project the greater version stands."""
+
+
+class BacklogGone(_Event, frozen=True, tag="backlog-gone"):
+    """Nothing of the project waits any more."""
+
+    project_id: str
+    version: int
+
+
 class Denied(_Event, frozen=True, tag="denied", kw_only=True):
     """A relay refused somebody."""
 
@@ -103,12 +119,14 @@ class Kick(_Event, frozen=True, tag="kick", kw_only=True):
 RouteEvent = RouteSet | RouteGone | RelayGone
 RelayEvent = RelaySet | RelayGone
 ProjectEvent = ProjectSet | ProjectGone
-Event = RouteSet | RouteGone | RelayGone | RelaySet | ProjectSet | ProjectGone | Denied | Kick
+BacklogEvent = BacklogSet | BacklogGone
+Event = RouteEvent | RelayEvent | ProjectEvent | BacklogEvent | Denied | Kick
 
 _encoder = msgspec.json.Encoder()
 _route_events: msgspec.json.Decoder[RouteEvent] = msgspec.json.Decoder(RouteEvent)
 _relay_events: msgspec.json.Decoder[RelayEvent] = msgspec.json.Decoder(RelayEvent)
 _project_events: msgspec.json.Decoder[ProjectEvent] = msgspec.json.Decoder(ProjectEvent)
+_backlog_events: msgspec.json.Decoder[BacklogEvent] = msgspec.json.Decoder(BacklogEvent)
 _denials = msgspec.json.Decoder(Denied)
 _kicks = msgspec.json.Decoder(Kick)
 
@@ -126,6 +144,11 @@ def decode_route_event(message: bytes) -> RouteEvent:
 def decode_relay_event(message: bytes) -> RelayEvent:
     """Return the event in a message of TOPIC_RELAYS. Raises msgspec.MsgspecError."""
     return _relay_events.decode(message)
+
+
+def decode_backlog_event(message: bytes) -> BacklogEvent:
+    """Return the event in a message of TOPIC_BACKLOG. Raises msgspec.MsgspecError."""
+    return _backlog_events.decode(message)
 
 
 def decode_denied(message: bytes) -> Denied:

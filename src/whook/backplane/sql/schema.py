@@ -32,7 +32,7 @@ class Schema:
         return self.revisions[-1]
 
 
-CONDUCTOR = Schema("conductor", ("conductor_0001",))
+CONDUCTOR = Schema("conductor", ("conductor_0001", "conductor_0002"))
 AUTH = Schema("auth", ("auth_0001", "auth_0002"))
 
 
