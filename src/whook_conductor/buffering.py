@@ -6,8 +6,8 @@ before the queue has said so: in doubt it is not, and the sender sends it again.
 
 from __future__ import annotations
 
-from contextlib import ExitStack, contextmanager
 from collections.abc import Generator
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Final, get_args
 

@@ -115,7 +115,7 @@ class Conversation(Storing):
             route, exchange = await self._open_elsewhere(route, known_here=False)
 
     async def _before(self, rules: Rules) -> None:
-        """What a request that may be stored needs before it is tried: the common case needs nothing.
+        """Do what a request that may be stored needs before it is tried: commonly nothing.
 
         Raises `Refusal` when it has to queue behind others, `DuplicateError`.
         """

@@ -1,12 +1,14 @@
 """The conductor's supervision tree. `run_conductor` is called by the composition root with its ports open.
 
 conductor body
-└─ infrastructure: route sync · relay watch · project sync · trunks · recorder     an early return is fatal
-   └─ handlers: ingress → connections · API                end with the drain, at its deadline by force
+└─ infrastructure: route sync · relay watch · project sync · backlog sync · trunks · recorder
+   │                                                       an early return is fatal
+   └─ handlers: ingress → connections · API · dispatcher → backlogs → deliveries
+                                                           end with the drain, at its deadline by force
 
 Drain, in this order: readiness fails (the chassis sees to it); the listeners stop; idle connections close;
-requests under way finish, and new ones on open connections are answered with 503; then the trunks close,
-and the last outcomes are handed on.
+requests and deliveries under way finish, and new requests on open connections are answered with 503; the
+backlogs are left to other owners; then the trunks close, and the last outcomes are handed on.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from typing import Final
 
 import trio
 
-from whook.backplane.ports import Auth, Bus, Directory, Projects
+from whook.backplane.ports import Auth, Blobs, Bus, Directory, History, Projects, Queue
 from whook.chassis import metrics
 from whook.chassis.asgi import AsgiLimits, serve_asgi
 from whook.chassis.drain import Drain
@@ -31,8 +33,12 @@ from whook.chassis.readiness import Readiness
 from whook.chassis.tcp import TcpLimits, serve_tcp
 from whook_conductor.addressing import Addressing
 from whook_conductor.api import build_api
+from whook_conductor.backlogs import BacklogTable, sync_backlogs
+from whook_conductor.buffering import Buffering
 from whook_conductor.control import Control
+from whook_conductor.deliveries import Courier
 from whook_conductor.dialogue import Context
+from whook_conductor.dispatcher import Dispatcher
 from whook_conductor.ingress import REFUSAL, Ingress
 from whook_conductor.metrics import RequestTotals
 from whook_conductor.outcomes import Consumer, OutcomeRecorder
@@ -49,6 +55,10 @@ _API_BODY: Final = 65_536
 
 _KEEPALIVE: Final = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
 """A silent connection is probed after a minute, and given up two minutes after its other end vanished."""
+
+_POLICIES_TIME: Final = 5.0
+"""Seconds that a start waits for the projects' policies. Without them the default one counts: webhooks come
+through although the store of projects is down."""
 
 _log = get_logger("whook.conductor")
 
@@ -72,6 +82,9 @@ async def run_conductor(
     bus: Bus,
     projects: Projects,
     auth: Auth,
+    queue: Queue,
+    blobs: Blobs,
+    history: History,
     drain: Drain,
     readiness: Readiness,
     outcome_consumers: Sequence[Consumer] = (),
@@ -101,7 +114,7 @@ async def run_conductor(
             api_port=bound_port(api_listeners),
             public_url=partial(settings.public_url, ingress_port=bound_port(ingress_listeners)),
         )
-        parts = _Parts(settings, directory, projects, drain, outcome_consumers)
+        parts = _Parts(settings, directory, bus, projects, queue, blobs, history, drain, outcome_consumers)
         control = Control(
             auth=auth,
             projects=projects,
@@ -116,7 +129,9 @@ async def run_conductor(
             async with trio.open_nursery() as infrastructure:
                 infrastructure.start_soon(parts.recorder.run, name="outcome recorder")
                 infrastructure.start_soon(parts.trunks.run, name="trunks")
-                infrastructure.start_soon(sync_projects, parts.cache, bus, name="project sync")
+                with trio.move_on_after(_POLICIES_TIME):
+                    await parts.policies_known(infrastructure, bus)
+                await infrastructure.start(sync_backlogs, parts.backlogs, queue, bus, name="backlog sync")
                 await infrastructure.start(
                     partial(
                         watch_relays,
@@ -133,6 +148,7 @@ async def run_conductor(
                         await parts.trunks.wait_up(relay.id)
                 async with trio.open_nursery() as handlers:
                     handlers.start_soon(parts.ingress.end_idle, name="idle connections")
+                    handlers.start_soon(parts.dispatcher.run, name="dispatcher")
                     await handlers.start(
                         partial(
                             serve_tcp,
@@ -174,10 +190,15 @@ class _Parts:
         self,
         settings: ConductorSettings,
         directory: Directory,
+        bus: Bus,
         projects: Projects,
+        queue: Queue,
+        blobs: Blobs,
+        history: History,
         drain: Drain,
         consumers: Sequence[Consumer],
     ) -> None:
+        instance = new_id("cnd")
         self.totals = RequestTotals()
         self.recorder = OutcomeRecorder([self.totals.add, *consumers])
         self.table = RouteTable()
@@ -192,10 +213,31 @@ class _Parts:
         self.trunks = Trunks(
             settings.cluster_key.get_secret_value().encode(),
             agent=f"whook/{metrics.version()}",
-            instance=new_id("cnd"),
+            instance=instance,
             max_exchanges=settings.max_exchanges,
             connect_timeout=settings.trunk_connect_timeout,
             cap=settings.trunk_retry_cap,
+        )
+        self.backlogs = BacklogTable()
+        self.buffering = Buffering(queue, blobs, bus, self.backlogs, settings)
+        self.dispatcher = Dispatcher(
+            owner=instance,
+            queue=queue,
+            history=history,
+            bus=bus,
+            backlogs=self.backlogs,
+            table=self.table,
+            policies=self.cache.policies,
+            courier=Courier(
+                table=self.table,
+                resolver=self.resolver,
+                trunks=self.trunks,
+                recorder=self.recorder,
+                blobs=blobs,
+                deadline=settings.request_deadline,
+            ),
+            memory=settings.delivery_memory,
+            drain=drain,
         )
         self.ingress = Ingress(
             Context(
@@ -206,8 +248,23 @@ class _Parts:
                 trunks=self.trunks,
                 recorder=self.recorder,
                 drain=drain,
+                policies=self.cache.policies,
+                backlogs=self.backlogs,
+                buffering=self.buffering,
             )
         )
+
+    async def policies_known(self, infrastructure: trio.Nursery, bus: Bus) -> None:
+        """Follow the projects; return when their policies are known for the first time."""
+        known = trio.Event()
+
+        async def follow() -> None:
+            async with trio.open_nursery() as nursery:
+                await nursery.start(sync_projects, self.cache, bus)
+                known.set()
+
+        infrastructure.start_soon(follow, name="project sync")
+        await known.wait()
 
     @contextmanager
     def published(self, readiness: Readiness) -> Generator[None]:
@@ -222,6 +279,8 @@ class _Parts:
         malformed = self.ingress.malformed
         with ExitStack() as stack:
             stack.enter_context(self.totals.publish(self.recorder))
+            stack.enter_context(self.buffering.published())
+            stack.enter_context(self.dispatcher.published())
             for name, meaning, read in gauges:
                 stack.enter_context(metrics.watch(name, meaning, read))
             for status in malformed:

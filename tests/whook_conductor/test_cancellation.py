@@ -13,12 +13,14 @@ import trio.testing
 from tests.support.async_http import Client, get, post, request
 from tests.support.conductor import (
     KEY,
+    Bodies,
     DictProjects,
     FarEnd,
     Handler,
     answer,
     echo,
     head,
+    open_queue,
     read_body,
     relay_info,
 )
@@ -106,9 +108,24 @@ async def test_nothing_is_left(phase: Phase) -> None:
     far = FarEnd(phase.handler)
     outcomes: list[Outcome] = []
     settings = ConductorSettings(cluster_key=KEY, trunk_wait=1000)
-    async with open_memory_backplane() as backplane, trio.open_nursery() as nursery:
+    bodies = Bodies()
+    async with (
+        open_memory_backplane() as backplane,
+        open_queue(backplane.bus) as queue,
+        trio.open_nursery() as nursery,
+    ):
         await nursery.start(far.serve)
-        parts = _Parts(settings, backplane.directory, phase.projects(), Drain(), [outcomes.extend])
+        parts = _Parts(
+            settings,
+            backplane.directory,
+            backplane.bus,
+            phase.projects(),
+            queue,
+            bodies,
+            bodies,  # type: ignore[arg-type]
+            Drain(),
+            [outcomes.extend],
+        )
         nursery.start_soon(parts.trunks.run)
         parts.trunks.update([relay_info("rly", far.port)])
         with trio.fail_after(DEADLINE):
