@@ -17,12 +17,13 @@ import random
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 import structlog
 import trio
 
 from whook.backplane.ports import (
+    BacklogState,
     Delivery,
     History,
     NotOwner,
@@ -70,8 +71,8 @@ class Tools:
     """Deliveries by what became of them."""
     may_begin: Callable[[], bool]
     """Whether this conductor is certain to be the owner still."""
-    rest: Callable[[str, bool], Awaitable[None]]
-    """Tells everybody whether all that waits of a project waits for its retry."""
+    tell: Callable[[BacklogState], Awaitable[None]]
+    """Tells everybody how it stands with a backlog."""
 
 
 class Deliverer:
@@ -100,7 +101,7 @@ class Deliverer:
         self._deferred = False
         self._empty = False
         """Nothing was due when we last looked, and nobody has told of anything since."""
-        self._rest_told = -math.inf
+        self._told: tuple[str, float] = ("holding", -math.inf)
         self._finishing = False
         self._lost = False
         self._retry = Retry()
@@ -159,15 +160,22 @@ class Deliverer:
                 idle_since = now
             elif now - idle_since > LINGER:
                 return
-            await self._tell_rest(now)
+            await self._tell_rest()
             await self._wait(self._pause(now))
 
-    async def _tell_rest(self, now: float) -> None:
+    async def _tell_rest(self) -> None:
         """Say again and again that only failed events wait, if that is so."""
         busy = self._running or self._hand or self._given_back or not self._has_route()
-        if self._empty and self._deferred and not busy and now - self._rest_told > POLL / 2:
-            self._rest_told = now
-            await self._tools.rest(self._project_id, True)
+        if self._empty and self._deferred and not busy:
+            await self._tell("resting")
+
+    async def _tell(self, state: Literal["holding", "ending", "resting"]) -> None:
+        """Tell everybody, but the same not more often than is needed."""
+        now = trio.current_time()
+        last, at = self._told
+        if state != last or (state != "holding" and now - at > POLL / 2):
+            self._told = (state, now)
+            await self._tools.tell(BacklogState(self._project_id, state))
 
     def _pause(self, now: float) -> float:
         """Return how long there is certainly nothing to do, unless something is told."""
@@ -223,9 +231,9 @@ class Deliverer:
             memory.free -= _weight(entry)
         self._deferred = batch.next_due is not None
         if batch.entries:
-            if self._rest_told > -math.inf:
-                self._rest_told = -math.inf
-                await self._tools.rest(self._project_id, False)
+            size = sum(_weight(entry) for entry in batch.entries)
+            all_of_it = len(batch.entries) < limit and size < room and not self._deferred
+            await self._tell("ending" if all_of_it else "holding")
             return True
         due = POLL if batch.next_due is None else max(0.0, batch.next_due - time.time())
         self._read_at = trio.current_time() + min(due, POLL)
@@ -260,6 +268,8 @@ class Deliverer:
             self._tools.memory.give(_weight(entry))
             self._running -= 1
             self._news.set()
+            if self._answered and not self._hand:
+                self._settling.set()  # others may be waiting for the end of this backlog
 
     async def _conclude(self, entry: Queued, result: Result) -> None:
         policy, verdict = self._policy, result.verdict
@@ -358,7 +368,7 @@ class Deliverer:
             self._settling = trio.Event()
             await self._settle()
             with trio.move_on_after(SETTLE_INTERVAL):
-                while len(self._answered) < SETTLE_BATCH:
+                while len(self._answered) < SETTLE_BATCH and (self._running or self._hand):
                     await self._settling.wait()
                     self._settling = trio.Event()
             if self._answered:

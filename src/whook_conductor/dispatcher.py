@@ -25,7 +25,7 @@ import trio
 
 from whook.backplane.ports import (
     TOPIC_BACKLOG,
-    BacklogResting,
+    BacklogState,
     Bus,
     History,
     NotOwner,
@@ -95,7 +95,7 @@ class Dispatcher:
             memory=Budget(memory),
             totals=self.totals,
             may_begin=lambda: trio.current_time() < self._lease_end,
-            rest=self._rest,
+            tell=self._tell,
         )
         backlogs.changed = self._changed
         table.changed = self._changed
@@ -218,8 +218,7 @@ class Dispatcher:
             if not self._working:
                 self._all_done.set()
 
-    async def _rest(self, project_id: str, resting: bool) -> None:
-        news = BacklogResting(project_id, resting)
+    async def _tell(self, news: BacklogState) -> None:
         self._backlogs.apply(news)
         with suppress(Unavailable):
             await self._bus.publish(TOPIC_BACKLOG, encode_event(news))

@@ -7,6 +7,7 @@ import json
 
 import pytest
 import trio
+import trio.testing
 
 from tests.support.async_http import get, post, request
 from tests.support.conductor import Rig, answer, open_conductor, read_body
@@ -30,7 +31,7 @@ async def waiting(rig: Rig, name: str = "idle") -> list[Queued]:
     await rig.queue.attend("test", 60.0)
     with trio.fail_after(DEADLINE):
         while (ownership := await rig.queue.acquire(f"prj_{name}", "test")) is None:
-            await trio.sleep(0.01)
+            await trio.testing.wait_all_tasks_blocked(0.005)
     batch = await rig.queue.read(ownership, limit=1000, max_bytes=10**9, in_order=False)
     await rig.queue.release(ownership)
     return batch.entries
@@ -42,7 +43,12 @@ async def events(rig: Rig, name: str = "idle") -> list[StoredEvent]:
 
 async def test_a_webhook_without_a_tunnel_is_stored_as_it_came_and_acknowledged() -> None:
     data = request(
-        "POST", "/a%20b?x=1&x=2", "X-Odd:  two  spaces", "x-odd: again", "Content-Length: 3", host="idle.localhost"
+        "POST",
+        "/a%20b?x=1&x=2",
+        "X-Odd:  two  spaces",
+        "x-odd: again",
+        "Content-Length: 3",
+        host="idle.localhost",
     )
     async with open_conductor() as rig, rig.client() as client:
         await rig.projects.create("idle")
@@ -222,7 +228,10 @@ async def test_no_answer_within_the_deadline_is_stored_once_and_acknowledged() -
 
 
 async def test_a_limit_is_met_exactly_and_named() -> None:
-    async with open_conductor(policy=ProjectPolicy(max_count=3), max_buffered_count=5) as rig, rig.client() as client:
+    async with (
+        open_conductor(policy=ProjectPolicy(max_count=3), max_buffered_count=5) as rig,
+        rig.client() as client,
+    ):
         for name in ("idle", "other"):
             await rig.projects.create(name)
         for name, allowed, limit in (("idle", 3, "project-count"), ("other", 2, "total-count")):
@@ -326,7 +335,7 @@ async def test_new_webhooks_queue_behind_those_that_wait() -> None:
             assert (await other.read_response()).status == 200
         with trio.fail_after(DEADLINE):
             while await rig.queue.backlogs():
-                await trio.sleep(0.01)
+                await trio.testing.wait_all_tasks_blocked(0.005)
         await trio.testing.wait_all_tasks_blocked()
         await client.send(post(b"x", "/3"))
         assert (await client.read_response()).status == 200, "nothing waits any more"

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 from tests.support.async_http import post
 from tests.support.conductor import KEY, Rig, answer, head, open_conductor, open_queue, read_body
@@ -48,7 +49,7 @@ async def emptied(rig: Rig) -> None:
     """Wait until nothing waits."""
     with trio.fail_after(DEADLINE):
         while await rig.queue.backlogs():
-            await trio.sleep(0.01)
+            await trio.testing.wait_all_tasks_blocked(0.005)
 
 
 async def test_a_backlog_is_delivered_in_order_as_it_came() -> None:
@@ -196,7 +197,7 @@ async def test_an_event_whose_retries_are_used_up_is_recorded_as_dead_before_it_
         await rig.claim("shop")
         with trio.fail_after(DEADLINE):
             while REGISTRY.get_sample_value("whook_deliveries_total", {"result": "hopeless"}) == 0:
-                await trio.sleep(0.01)
+                await trio.testing.wait_all_tasks_blocked(0.005)
         assert (await rig.queue.backlog("prj_shop")).count >= 1, "it left although it was not recorded"
         rig.bodies.broken = False
         await emptied(rig)
@@ -302,7 +303,7 @@ async def test_an_outage_of_the_queue_pauses_it(monkeypatch: pytest.MonkeyPatch)
         await rig.claim("shop")
         with trio.fail_after(DEADLINE):
             while calls < 3:
-                await trio.sleep(0.01)
+                await trio.testing.wait_all_tasks_blocked(0.005)
         down = False
         await emptied(rig)
 
