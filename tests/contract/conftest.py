@@ -10,7 +10,17 @@ import pytest
 from tests.support.queues import QUEUES, OpenQueue, QueueTwin
 from tests.support.twins import BACKPLANES, SQLITE, STORES, BackplaneTwin, StoreTwin, postgresql
 from whook.backplane.memory import MemoryBus
-from whook.backplane.ports import AuthStore, Backplane, Bus, Directory, Projects, Queue
+from whook.backplane.ports import (
+    AuthStore,
+    Backplane,
+    Blobs,
+    Bus,
+    Directory,
+    History,
+    Projects,
+    Queue,
+)
+from whook.chassis.sealing import Sealer
 
 
 @pytest.fixture(params=BACKPLANES, ids=lambda twin: twin.name)
@@ -73,3 +83,26 @@ async def opened(queue_twin: QueueTwin, tmp_path: Path) -> AsyncGenerator[OpenQu
 @pytest.fixture
 def queue(opened: OpenQueue) -> Queue:
     return opened.queue
+
+
+@pytest.fixture(params=["plain", "sealed"])
+def sealer(request: pytest.FixtureRequest) -> Sealer:
+    return Sealer([bytes(range(32))] if request.param == "sealed" else [])
+
+
+@pytest.fixture
+async def history_and_blobs(
+    store_twin: StoreTwin, sealer: Sealer, tmp_path: Path
+) -> AsyncGenerator[tuple[History, Blobs], None]:
+    async with store_twin.open_history(tmp_path, sealer) as opened:
+        yield opened
+
+
+@pytest.fixture
+def history(history_and_blobs: tuple[History, Blobs]) -> History:
+    return history_and_blobs[0]
+
+
+@pytest.fixture
+def blobs(history_and_blobs: tuple[History, Blobs]) -> Blobs:
+    return history_and_blobs[1]

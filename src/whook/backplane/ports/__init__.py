@@ -77,7 +77,9 @@ from whook.backplane.ports.history import (
     EventDetail,
     EventQuery,
     EventSummary,
+    Found,
     History,
+    HistorySize,
     Record,
 )
 from whook.backplane.ports.projects import Project, ProjectPolicy, Projects
@@ -138,8 +140,10 @@ __all__ = [
     "EventQuery",
     "EventSummary",
     "Failures",
+    "Found",
     "Headers",
     "History",
+    "HistorySize",
     "Kick",
     "LeaseLost",
     "Limit",
