@@ -28,24 +28,33 @@ from whook.backplane.ports import (
     TOPIC_PROJECTS,
     AuthDenied,
     Backplane,
+    Blobs,
     Bus,
+    History,
     Principal,
     Project,
     ProjectPolicy,
     ProjectSet,
     Queue,
-    Record,
     RelayInfo,
     Route,
     TunnelToken,
     Unavailable,
     encode_event,
 )
-from whook.backplane.sql import open_sqlite_queue, sqlite_url
+from whook.backplane.sql import (
+    CONDUCTOR,
+    SqlBlobs,
+    SqlHistory,
+    open_database,
+    open_sqlite_queue,
+    sqlite_url,
+)
 from whook.chassis.drain import Drain
 from whook.chassis.metrics import REGISTRY
 from whook.chassis.names import check_project_name
 from whook.chassis.readiness import Readiness
+from whook.chassis.sealing import Sealer
 from whook.link import (
     Answerer,
     Data,
@@ -242,32 +251,25 @@ class TableAuth:
         return {"keys": []}
 
 
-class Bodies:
-    """Blobs and dead letters in memory."""
+class Stored:
+    """The stores of events in SQLite: the queue, the history and the blobs."""
 
-    def __init__(self) -> None:
-        self.kept: dict[str, bytes] = {}
-        self.records: list[Record] = []
-        self.broken = False
+    def __init__(self, queue: Queue, history: History, blobs: Blobs) -> None:
+        self.queue = queue
+        self.history = history
+        self.blobs = blobs
 
-    async def put(self, event_id: str, body: bytes) -> None:
-        await trio.lowlevel.checkpoint()
-        self.kept[event_id] = body
 
-    async def get(self, event_id: str) -> bytes | None:
-        await trio.lowlevel.checkpoint()
-        return self.kept.get(event_id)
-
-    async def delete(self, event_ids: list[str]) -> None:
-        await trio.lowlevel.checkpoint()
-        for event_id in event_ids:
-            self.kept.pop(event_id, None)
-
-    async def record(self, records: list[Record]) -> None:
-        await trio.lowlevel.checkpoint()
-        if self.broken:
-            raise Unavailable("the history is gone")
-        self.records += records
+@asynccontextmanager
+async def open_stored(bus: Bus, folder: Path | None = None) -> AsyncIterator[Stored]:
+    """Open them in a folder, or in one that goes at the end."""
+    with contextlib.ExitStack() as stack:
+        where = folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="whook-stored-")))
+        async with (
+            open_sqlite_queue(sqlite_url(where / "queue.sqlite3"), bus) as queue,
+            open_database(sqlite_url(where / "conductor.sqlite3"), CONDUCTOR) as database,
+        ):
+            yield Stored(queue, SqlHistory(database, Sealer()), SqlBlobs(database, Sealer()))
 
 
 def relay_info(
@@ -296,10 +298,14 @@ class Rig:
     drain: Drain
     readiness: Readiness
     ports: ConductorPorts
-    queue: Queue
-    bodies: Bodies
+    stored: Stored
     outcomes: trio.MemoryReceiveChannel[Outcome]
     ended: trio.Event = field(default_factory=trio.Event)
+
+    @property
+    def queue(self) -> Queue:
+        """The queue."""
+        return self.stored.queue
 
     def client(self) -> Any:
         """Connect a sender."""
@@ -349,15 +355,6 @@ class Rig:
 
 
 @asynccontextmanager
-async def open_queue(bus: Bus, folder: Path | None = None) -> AsyncIterator[Queue]:
-    """Open the SQLite queue in a folder, or in one that goes at the end."""
-    with contextlib.ExitStack() as stack:
-        where = folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="whook-queue-")))
-        async with open_sqlite_queue(sqlite_url(where / "queue.sqlite3"), bus) as queue:
-            yield queue
-
-
-@asynccontextmanager
 async def open_conductor(
     handler: Handler = echo,
     *,
@@ -381,7 +378,7 @@ async def open_conductor(
 
     async with (
         open_memory_backplane() as backplane,
-        open_queue(backplane.bus, folder) as queue,
+        open_stored(backplane.bus, folder) as stored,
         trio.open_nursery() as nursery,
     ):
         await nursery.start(far.serve)
@@ -389,8 +386,7 @@ async def open_conductor(
         drain = Drain(grace)
         projects.bus = backplane.bus
         projects.policy = policy or ProjectPolicy()
-        bodies = Bodies()
-        rig = Rig(backplane, projects, auth, far, drain, Readiness(drain), None, queue, bodies, receive)  # type: ignore[arg-type]
+        rig = Rig(backplane, projects, auth, far, drain, Readiness(drain), None, stored, receive)  # type: ignore[arg-type]
         for name in tunnels:
             await rig.claim(name)
         options = {"listen": "127.0.0.1:0", "api": "127.0.0.1:0", "cluster_key": KEY, **settings}
@@ -402,9 +398,9 @@ async def open_conductor(
                 bus=backplane.bus,
                 projects=projects,
                 auth=auth,
-                queue=queue,
-                blobs=bodies,
-                history=bodies,  # type: ignore[arg-type]
+                queue=stored.queue,
+                blobs=stored.blobs,
+                history=stored.history,
                 drain=drain,
                 readiness=rig.readiness,
                 outcome_consumers=[keep],

@@ -283,10 +283,13 @@ async def test_a_long_body_is_stored_apart_and_goes_if_the_event_was_refused() -
         await client.send(post(body, host="idle.localhost"))
         assert (await client.read_response()).status == 202
         await client.send(post(body, host="idle.localhost"))
-        assert (await client.read_response()).status == 503
+        response = await client.read_response()
+        assert response.status == 503
         [event] = await events(rig)
         assert (event.body, event.body_size) == (None, len(body))
-        assert rig.bodies.kept == {event.id: body}
+        assert await rig.stored.blobs.get(event.id) == body
+        refused = (json.loads(response.body))["event_id"]
+        assert await rig.stored.blobs.get(refused) is None
 
 
 async def test_a_draining_conductor_stores_no_new_webhook() -> None:

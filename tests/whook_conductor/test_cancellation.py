@@ -13,14 +13,13 @@ import trio.testing
 from tests.support.async_http import Client, get, post, request
 from tests.support.conductor import (
     KEY,
-    Bodies,
     DictProjects,
     FarEnd,
     Handler,
     answer,
     echo,
     head,
-    open_queue,
+    open_stored,
     read_body,
     relay_info,
 )
@@ -108,10 +107,9 @@ async def test_nothing_is_left(phase: Phase) -> None:
     far = FarEnd(phase.handler)
     outcomes: list[Outcome] = []
     settings = ConductorSettings(cluster_key=KEY, trunk_wait=1000)
-    bodies = Bodies()
     async with (
         open_memory_backplane() as backplane,
-        open_queue(backplane.bus) as queue,
+        open_stored(backplane.bus) as stored,
         trio.open_nursery() as nursery,
     ):
         await nursery.start(far.serve)
@@ -120,9 +118,9 @@ async def test_nothing_is_left(phase: Phase) -> None:
             backplane.directory,
             backplane.bus,
             phase.projects(),
-            queue,
-            bodies,
-            bodies,  # type: ignore[arg-type]
+            stored.queue,
+            stored.blobs,
+            stored.history,
             Drain(),
             [outcomes.extend],
         )

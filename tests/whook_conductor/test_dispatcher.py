@@ -13,10 +13,10 @@ import trio
 import trio.testing
 
 from tests.support.async_http import post
-from tests.support.conductor import KEY, Rig, answer, head, open_conductor, open_queue, read_body
+from tests.support.conductor import KEY, Rig, answer, head, open_conductor, open_stored, read_body
 from tests.support.deadlines import DEADLINE
 from whook.backplane.memory import open_memory_backplane
-from whook.backplane.ports import ProjectPolicy, QueueLimits, StoredEvent, Unavailable
+from whook.backplane.ports import EventQuery, ProjectPolicy, QueueLimits, StoredEvent, Unavailable
 from whook.chassis.drain import Drain
 from whook.chassis.ids import new_id
 from whook.chassis.metrics import REGISTRY
@@ -185,27 +185,32 @@ async def test_retry_after_is_kept_up_to_the_policys_cap() -> None:
         assert 290.0 < batch.next_due - failed.began_at < 310.0
 
 
-async def test_an_event_whose_retries_are_used_up_is_recorded_as_dead_before_it_leaves() -> None:
+async def test_an_event_whose_retries_are_used_up_is_recorded_as_dead_before_it_leaves(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def broken(*_: object) -> None:
+        await trio.lowlevel.checkpoint()
+        raise Unavailable("the history is gone")
+
     async def handler(exchange: Exchange) -> None:
         bad = exchange.request.target == b"/bad"
         await answer(exchange, b"no" if bad else b"ok", status=500 if bad else 200)
 
     policy = dataclasses.replace(QUICK, max_attempts=3)
     async with open_conductor(handler, tunnels=(), policy=policy) as rig:
-        rig.bodies.broken = True
+        monkeypatch.setattr(rig.stored.history, "record", broken)
         [bad, _] = await buffer(rig, "/bad", "/good")
         await rig.claim("shop")
         with trio.fail_after(DEADLINE):
             while REGISTRY.get_sample_value("whook_deliveries_total", {"result": "hopeless"}) == 0:
                 await trio.testing.wait_all_tasks_blocked(0.005)
         assert (await rig.queue.backlog("prj_shop")).count >= 1, "it left although it was not recorded"
-        rig.bodies.broken = False
+        monkeypatch.undo()
         await emptied(rig)
-        [record] = rig.bodies.records
-        assert (record.event_id, record.state) == (bad, "dead")
-        assert record.event is not None
-        assert record.delivery is not None
-        assert (record.delivery.status, record.delivery.origin) == (500, "buffered")
+        found = await rig.stored.history.get("prj_shop", bad)
+        assert found is not None
+        assert (found.summary.state, found.event.body) == ("dead", b"/bad")
+        assert {(delivery.status, delivery.origin) for delivery in found.deliveries} == {(500, "buffered")}
 
 
 @pytest.mark.parametrize("head_of_line", ["skip", "block"])
@@ -251,7 +256,7 @@ async def test_a_tunnel_that_is_lost_is_no_failure_and_costs_no_order() -> None:
         await rig.claim("shop")
         await emptied(rig)
         assert got == [f"/{number}".encode() for number in range(1, 31)]
-        assert rig.bodies.records == []
+        assert await rig.stored.history.find("prj_shop", EventQuery(states=("dead",))) == []
 
 
 async def test_a_long_body_comes_out_of_the_blob_place() -> None:
@@ -268,14 +273,12 @@ async def test_a_long_body_comes_out_of_the_blob_place() -> None:
         assert (await client.read_response()).status == 202
         await client.send(post(body))
         second = json.loads((await client.read_response()).body)["event_id"]
-        await rig.bodies.delete([second])
+        await rig.stored.blobs.delete([second])
         await rig.claim("shop")
         await emptied(rig)
         assert bodies == [body]
-        [record] = rig.bodies.records
-        assert (record.event_id, record.state) == (second, "dead")
-        assert record.delivery is not None
-        assert record.delivery.problem == "body-missing"
+        [dead] = await rig.stored.history.find("prj_shop", EventQuery(states=("dead",)))
+        assert (dead.id, dead.last_problem) == (second, "body-missing")
 
 
 async def test_an_outage_of_the_queue_pauses_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -404,8 +407,8 @@ async def another(
         projects=rig.projects,
         auth=rig.auth,
         queue=rig.queue,
-        blobs=rig.bodies,
-        history=rig.bodies,  # type: ignore[arg-type]
+        blobs=rig.stored.blobs,
+        history=rig.stored.history,
         drain=drain,
         readiness=Readiness(drain),
         task_status=task_status,
@@ -446,8 +449,8 @@ def event(name: str) -> StoredEvent:
 
 
 async def test_a_conductor_that_starts_finds_what_waits(tmp_path: Path) -> None:
-    async with open_memory_backplane() as backplane, open_queue(backplane.bus, tmp_path) as queue:
-        await queue.append(event("shop"), PLENTY)
+    async with open_memory_backplane() as backplane, open_stored(backplane.bus, tmp_path) as stored:
+        await stored.queue.append(event("shop"), PLENTY)
     got: list[bytes] = []
 
     async def handler(exchange: Exchange) -> None:
