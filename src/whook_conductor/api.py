@@ -8,15 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated
 
-from fastapi import Depends, FastAPI, Request
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi import APIRouter, FastAPI
 from pydantic import BaseModel, Field
 
-from whook.backplane.ports import CALLER
-from whook.chassis.api import Network, client_address, new_api, problem_responses
+from whook.chassis.api import Network, new_api, problem_responses
 from whook.chassis.metrics import version
+from whook_conductor.bearer import Token
 from whook_conductor.control import Control, ProjectView
 
 
@@ -70,23 +68,17 @@ class ServerAnswer(BaseModel):
     auth_url: str | None = Field(description="Where people log in; null if this server has no such place.")
 
 
-_bearer = HTTPBearer(auto_error=False, description="An access token (`whk_…`).")
-
-
-async def _token(
-    request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
-) -> str:
-    CALLER.set(client_address(request, request.app.state.trusted_proxies))
-    return credentials.credentials if credentials is not None else ""
-
-
-Token = Annotated[str, Depends(_token)]
-
-
 def build_api(
-    control: Control, *, auth_url: str | None = None, trusted_proxies: Sequence[Network] = ()
+    control: Control,
+    *,
+    auth_url: str | None = None,
+    trusted_proxies: Sequence[Network] = (),
+    routers: Sequence[APIRouter] = (),
 ) -> FastAPI:
-    """Return the application. ``trusted_proxies`` may say on whose behalf they ask."""
+    """Return the application. ``trusted_proxies`` may say on whose behalf they ask.
+
+    ``routers`` are mounted beside its own operations.
+    """
     app = new_api("whook conductor")
     app.state.trusted_proxies = trusted_proxies
 
@@ -117,6 +109,8 @@ def build_api(
         """Show one project and who is connected to it."""
         return _answer(await control.project(token, name))
 
+    for router in routers:
+        app.include_router(router)
     return app
 
 

@@ -6,24 +6,21 @@ Holds no state of its own; rights are auth's to judge, projects the store's, rel
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
 
-from whook.backplane.ports import Auth, AuthDenied, Principal, Project, Projects, Route, Unavailable
+from whook.backplane.ports import Auth, Principal, Project, Projects, Route
 from whook.chassis.drain import Drain
 from whook.chassis.names import check_project_name
 from whook.chassis.problem import ProblemError
 from whook_conductor.placement import Placement
 from whook_conductor.projects import ProjectCache
+from whook_conductor.refusals import authenticate, unknown_project
+from whook_conductor.refusals import busy as _busy
+from whook_conductor.refusals import refusals as _refusals
 from whook_conductor.resolver import Refusal, Resolver
 from whook_conductor.routes import RouteTable
-
-_RETRY_AFTER: Final = (2, 8)
-"""Seconds, drawn at random, that spread the clients of a full or restarting cluster."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,14 +108,11 @@ class Control:
             visible = await self._auth.projects_of(principal)
             project = await self._projects.get(name)
             if project is None or (visible is not None and name not in visible):
-                detail = "You have no project of this name."
-                raise ProblemError(404, "unknown-project", "Unknown project", detail)
+                raise unknown_project()
             return self._view(project)
 
     async def _authenticate(self, token: str) -> Principal:
-        if not token:
-            raise ProblemError(401, "unauthorized", "Unauthorized", "Send an access token as a Bearer token.")
-        return await self._auth.authenticate(token)
+        return await authenticate(self._auth, token)
 
     async def _holder(self, name: str) -> str:
         try:
@@ -137,20 +131,3 @@ def _check_name(name: str) -> None:
         check_project_name(name)
     except ValueError as error:
         raise ProblemError(422, "invalid-project-name", "Invalid project name", f"{error}") from None
-
-
-def _busy(slug: str, title: str, detail: str) -> ProblemError:
-    return ProblemError(503, slug, title, detail, retry_after=random.randint(*_RETRY_AFTER))  # noqa: S311
-
-
-@contextmanager
-def _refusals() -> Generator[None]:
-    """Turn what the ports refuse into problems."""
-    try:
-        yield
-    except AuthDenied as denied:
-        if denied.reason == "forbidden":
-            raise ProblemError(403, "forbidden", "Forbidden", denied.detail) from None
-        raise ProblemError(401, "unauthorized", "Unauthorized", denied.detail, reason=denied.reason) from None
-    except Unavailable:
-        raise _busy("unavailable", "Temporarily unavailable", "The server cannot decide this now.") from None
