@@ -34,6 +34,7 @@ class Schema:
 
 CONDUCTOR = Schema("conductor", ("conductor_0001", "conductor_0002"))
 AUTH = Schema("auth", ("auth_0001", "auth_0002"))
+QUEUE = Schema("queue", ("queue_0001",))
 
 
 class SchemaRefused(Exception):
