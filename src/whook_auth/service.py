@@ -137,9 +137,7 @@ class AuthService:
                 owner = await self._store.claim_project(project, principal.user_id, self._now(), claim)
             await self._require_opening(principal, project, owner)
 
-    async def authorize_project(
-        self, principal: Principal, project: str | None, scope: ProjectScope
-    ) -> None:
+    async def authorize_project(self, principal: Principal, project: str | None, scope: ProjectScope) -> None:
         """Return if the principal may do this in the project; without one, if its token may anywhere."""
         async with self.trail.watching(scope, principal.user, project or ""):
             _require(principal, scope)

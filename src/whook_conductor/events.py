@@ -172,14 +172,15 @@ class Events:
 
 
 def has_failed(summary: EventSummary) -> bool:
-    """Say what `EventQuery.failed` says: dead, or the last delivery had no response or one of 400 and above."""
+    """Say what `EventQuery.failed` says: dead, or the last delivery got no response below 400."""
     if summary.state == "dead":
         return True
-    return summary.deliveries > 0 and (summary.last_status == 0 or summary.last_status >= 400)
+    bad = summary.last_problem != "" or summary.last_status == 0 or summary.last_status >= 400
+    return summary.deliveries > 0 and bad
 
 
 def contains(event: StoredEvent, text: str) -> bool:
-    """Say what `EventQuery.grep` says; a body that is a blob is not looked through."""
+    """Say what `EventQuery.grep` says."""
     wanted = text.encode().lower()
     pieces = [event.method, event.target, event.body or b""]
     pieces += [name + b": " + value for name, value in event.headers]

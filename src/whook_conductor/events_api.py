@@ -52,11 +52,9 @@ class Pieces(Response):
         headers = {**_AS_A_FILE, "content-length": str(len(self._whole))}
         super().__init__(None, headers=headers, media_type=media_type)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
         """Send it (ASGI calls this)."""
-        await send(
-            {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
-        )
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         whole = memoryview(self._whole)
         for at in range(0, len(whole), _PIECE):
             piece = bytes(whole[at : at + _PIECE])
@@ -163,9 +161,7 @@ def events_router(events: Events, replays: Replays) -> APIRouter:
         _, body = await events.kept_body(token, name, event)
         return Pieces([body], "application/octet-stream")
 
-    @router.post(
-        f"{project}/replays", status_code=202, responses={**problem_responses(409), **problems}
-    )
+    @router.post(f"{project}/replays", status_code=202, responses={**problem_responses(409), **problems})
     async def replay(name: Name, wanted: ReplayWanted, token: Token) -> ReplayAnswer:
         """Deliver events again, in order, as the first deliveries were made: up to 1,000 for each call."""
         if wanted.events is not None:

@@ -11,9 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
+import msgspec
 import trio
 
 from whook.backplane.ports import (
+    Blobs,
     EventDetail,
     EventQuery,
     History,
@@ -21,6 +23,7 @@ from whook.backplane.ports import (
     Queue,
     QueueFull,
     QueueLimits,
+    StoredEvent,
     Unavailable,
 )
 from whook.chassis.problem import ProblemError
@@ -29,6 +32,8 @@ from whook_conductor.refusals import busy, refusals
 
 MAX_EVENTS: Final = 1_000
 """Events that one request may queue."""
+MAX_INLINE: Final = 262_144
+"""Longest body in bytes that travels with its event; a longer one is a blob."""
 PAGE: Final = 200
 """Events looked up at once."""
 PATIENCE: Final = 10.0
@@ -59,10 +64,12 @@ class Replays:
         events: Events,
         history: History,
         queue: Queue | None,
+        blobs: Blobs | None,
         limits: Callable[[Project], QueueLimits],
     ) -> None:
-        """`limits` says how much of a project may wait."""
+        """`limits` says how much of a project may wait; `blobs` is where the queue's large bodies are."""
         self._events = events
+        self._blobs = blobs
         self._history = history
         self._queue = queue
         self._limits = limits
@@ -131,9 +138,11 @@ class Replays:
         """Queue one event, or skip it; return False if the request has to end here."""
         event = detail.event
         try:
-            if await self._events.body(event) is None:
+            body = await self._events.body(event)
+            if body is None:
                 done.skipped.append((event.id, "body-not-kept"))
                 return True
+            event = await self._with_body(event, body)
             attempts = max((one.attempt for one in detail.deliveries), default=0)
             await queue.append(event, self._limits(project), origin="replay", attempts=attempts)
         except QueueFull:
@@ -144,6 +153,25 @@ class Replays:
             return False
         done.queued.append(event.id)
         return True
+
+    async def _with_body(self, event: StoredEvent, body: bytes) -> StoredEvent:
+        """Return the event as the queue takes it: with a small body, a large one being a blob."""
+        if len(body) <= MAX_INLINE or self._blobs is None:
+            return msgspec.structs.replace(event, body=body)
+        await self._blobs.put(event.id, body)
+        return msgspec.structs.replace(event, body=None)
+
+
+def replay_limits(project: Project) -> QueueLimits:
+    """Return how much of a project may wait: what its policy says."""
+    policy = project.policy
+    return QueueLimits(
+        project_count=policy.max_count,
+        project_bytes=policy.max_bytes,
+        project_age=policy.max_age,
+        total_count=1_000_000,
+        total_bytes=10_737_418_240,
+    )
 
 
 def _ended(done: Replayed, why: Stopped) -> Replayed:

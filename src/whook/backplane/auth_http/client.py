@@ -79,9 +79,7 @@ class HttpAuth:
         else:
             self._cache.put_authorized(principal, project, kicks=kicks)
 
-    async def authorize_project(
-        self, principal: Principal, project: str | None, scope: ProjectScope
-    ) -> None:
+    async def authorize_project(self, principal: Principal, project: str | None, scope: ProjectScope) -> None:
         """Return if the principal may do this in the project. Raises AuthDenied and Unavailable.
 
         Never remembered: what a right opens here is other people's data.

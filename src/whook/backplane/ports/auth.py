@@ -78,9 +78,7 @@ class Auth(Protocol):
         """
         ...
 
-    async def authorize_project(
-        self, principal: Principal, project: str | None, scope: ProjectScope
-    ) -> None:
+    async def authorize_project(self, principal: Principal, project: str | None, scope: ProjectScope) -> None:
         """Return if the principal may do in the project of that name what the scope is for.
 
         None asks about the token alone. Raises AuthDenied: forbidden for want of the scope or of the role,
