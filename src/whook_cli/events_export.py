@@ -61,7 +61,8 @@ def _curl(one: Exported, target: Target) -> str:
     words += argument
     base = f"{target.scheme}://{target.authority.decode('ascii')}/"
     words.append(_quote(base.encode("ascii")))
-    return f"# {one.event.id}\n{before}" + " \\\n  ".join(words) + f"{after}\n"
+    note = "; curl cannot send its trailers" if message.trailers else ""
+    return f"# {one.event.id}{note}\n{before}" + " \\\n  ".join(words) + f"{after}\n"
 
 
 def _body(message: Message) -> tuple[str, list[str], str]:
