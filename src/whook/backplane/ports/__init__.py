@@ -53,6 +53,7 @@ from whook.backplane.ports.directory import (
 from whook.backplane.ports.events import (
     BacklogEvent,
     BacklogGone,
+    BacklogResting,
     BacklogSet,
     Denied,
     Kick,
@@ -122,6 +123,7 @@ __all__ = [
     "Backlog",
     "BacklogEvent",
     "BacklogGone",
+    "BacklogResting",
     "BacklogSet",
     "Backplane",
     "Batch",
