@@ -19,7 +19,10 @@ from whook.link import Data, End, Exchange, Head, Item
 from whook.wire import ResetCode, Response
 from whook_conductor import answers
 from whook_conductor.addressing import Addressing
+from whook_conductor.backlogs import BacklogTable
+from whook_conductor.buffering import Buffering
 from whook_conductor.outcomes import Outcome, OutcomeRecorder
+from whook_conductor.policies import Policies
 from whook_conductor.reply import BadAnswerError, Reply, interim_head
 from whook_conductor.resolver import Refusal, Resolver
 from whook_conductor.routes import RouteTable
@@ -44,6 +47,9 @@ class Context:
     trunks: Trunks
     recorder: OutcomeRecorder
     drain: Drain
+    policies: Policies
+    backlogs: BacklogTable
+    buffering: Buffering
 
 
 class Dialogue:

@@ -57,6 +57,9 @@ class Outcome(msgspec.Struct, gc=False):
     event: StoredEvent | None = None
     """Kept where there is a history, and its body only where it is not too large."""
     response: StoredResponse | None = None
+    began_at: float = 0.0
+    """When a delivery out of the queue began, in seconds since the epoch; 0 for a live one, which begins when
+    it is received."""
 
 
 Consumer = Callable[[Sequence[Outcome]], None]

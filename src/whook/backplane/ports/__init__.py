@@ -54,6 +54,7 @@ from whook.backplane.ports.directory import (
 from whook.backplane.ports.events import (
     BacklogEvent,
     BacklogGone,
+    BacklogResting,
     BacklogSet,
     Denied,
     Kick,
@@ -77,7 +78,9 @@ from whook.backplane.ports.history import (
     EventDetail,
     EventQuery,
     EventSummary,
+    Found,
     History,
+    HistorySize,
     Record,
 )
 from whook.backplane.ports.projects import Project, ProjectPolicy, Projects
@@ -121,6 +124,7 @@ __all__ = [
     "Backlog",
     "BacklogEvent",
     "BacklogGone",
+    "BacklogResting",
     "BacklogSet",
     "Backplane",
     "Batch",
@@ -137,8 +141,10 @@ __all__ = [
     "EventQuery",
     "EventSummary",
     "Failures",
+    "Found",
     "Headers",
     "History",
+    "HistorySize",
     "Kick",
     "LeaseLost",
     "Limit",

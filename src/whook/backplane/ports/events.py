@@ -77,6 +77,17 @@ class BacklogGone(_Event, frozen=True, tag="backlog-gone"):
     version: int
 
 
+class BacklogResting(_Event, frozen=True, tag="backlog-resting"):
+    """All that waits of the project has failed before and waits for its retry; or no longer so.
+
+    Published by conductors, not by the queue: by the owner of the backlog while it is so, every few seconds
+    anew, and by whoever appends to such a backlog. Whoever has not heard it lately takes the project to hold.
+    """
+
+    project_id: str
+    resting: bool
+
+
 class Denied(_Event, frozen=True, tag="denied", kw_only=True):
     """A relay refused somebody."""
 
@@ -119,7 +130,7 @@ class Kick(_Event, frozen=True, tag="kick", kw_only=True):
 RouteEvent = RouteSet | RouteGone | RelayGone
 RelayEvent = RelaySet | RelayGone
 ProjectEvent = ProjectSet | ProjectGone
-BacklogEvent = BacklogSet | BacklogGone
+BacklogEvent = BacklogSet | BacklogGone | BacklogResting
 Event = RouteEvent | RelayEvent | ProjectEvent | BacklogEvent | Denied | Kick
 
 _encoder = msgspec.json.Encoder()

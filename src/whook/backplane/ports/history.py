@@ -7,6 +7,7 @@ but for dead letters, which leave the queue only when they are here.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -77,29 +78,68 @@ class EventQuery:
     limit: int = field(default=50)
 
 
+class Found(list[EventSummary]):
+    """What `History.find` found, in the order asked for."""
+
+    scanned_to: str = ""
+    """Set when the search for a text was given up because of what it cost: the last event that was looked
+    into. Asking again with `EventQuery.after` set to it goes on from there. Empty when the search is done."""
+
+
+@dataclass(frozen=True, slots=True)
+class HistorySize:
+    """What the history takes."""
+
+    events: int
+    bytes: int
+    """Of events, deliveries and bodies as they are stored; indexes are estimated."""
+
+
 class History(Protocol):
     """The store of events. All raise Unavailable when it does not answer."""
 
     async def record(self, records: list[Record]) -> None:
-        """Store news; durable when this returns, and repeated without harm."""
+        """Store news; durable when this returns, and repeated or out of order without harm.
+
+        A delivery is known by event, attempt and `began_at`: whoever reports one twice reports the same. A
+        body longer than 262,144 bytes is stored apart, as `Blobs` would.
+        """
         ...
 
-    async def find(self, project_id: str, query: EventQuery) -> list[EventSummary]:
+    async def find(self, project_id: str, query: EventQuery) -> Found:
         """Return matching events, the newest first unless asked otherwise."""
         ...
 
     async def follow(self, project_id: str, after: int, limit: int) -> list[EventSummary]:
-        """Return events whose sequence is greater than ``after``, in that order. With -1: the newest one."""
+        """Return events whose sequence is greater than ``after``, in that order. With -1: the newest one.
+
+        Whatever is recorded later than what was returned has a greater sequence.
+        """
         ...
 
     async def get(self, project_id: str, event_id: str) -> EventDetail | None:
-        """Return one event, its body included where it was kept; None if this project has none of that id."""
+        """Return one event, its body included where it was kept; None if this project has none of that id.
+
+        A body of None with a `body_size` says that it was not kept.
+        """
         ...
 
-    async def prune(self, *, before: float, keep_bytes: int, dead_before: float) -> int:
+    async def size(self) -> HistorySize:
+        """Return what the whole history takes."""
+        ...
+
+    async def claim_pruning(self, every: float) -> bool:
+        """Return True to one caller in ``every`` seconds, of all that share the history: it is to prune."""
+        ...
+
+    async def prune(
+        self, *, before: float, keep_bytes: int, dead_before: float, waiting: Collection[str] = ()
+    ) -> int:
         """Delete events received before, and the oldest beyond ``keep_bytes`` in all; return how many.
 
         Events that still wait are left, and dead ones received since ``dead_before``: size never costs one
-        that was acknowledged and not answered.
+        that was acknowledged and not answered. ``waiting`` are ids of projects of which something is in the
+        queue: their events whose bodies are stored apart are left too, since a replay may need one. It is
+        done in small transactions; cancelled, it has done a part.
         """
         ...

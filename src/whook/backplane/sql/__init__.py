@@ -6,7 +6,9 @@ something to migrate.
 """
 
 from whook.backplane.sql.auth import SqlAuthStore
+from whook.backplane.sql.bodies import SqlBlobs
 from whook.backplane.sql.database import Database, check_url, migrate_database, open_database
+from whook.backplane.sql.history import SqlHistory
 from whook.backplane.sql.projects import SqlProjects
 from whook.backplane.sql.queue import SqliteQueue, check_queue_url, open_sqlite_queue
 from whook.backplane.sql.schema import AUTH, CONDUCTOR, QUEUE, Schema, SchemaRefused
@@ -20,6 +22,8 @@ __all__ = [
     "Schema",
     "SchemaRefused",
     "SqlAuthStore",
+    "SqlBlobs",
+    "SqlHistory",
     "SqlProjects",
     "SqliteQueue",
     "check_queue_url",
