@@ -17,6 +17,7 @@ from whook.backplane.ports import (
     EventDetail,
     EventQuery,
     EventSummary,
+    Found,
     History,
     Project,
     Projects,
@@ -73,7 +74,7 @@ class Events:
             raise unknown_project()
         return project
 
-    async def find(self, token: str, name: str, query: EventQuery) -> list[EventSummary]:
+    async def find(self, token: str, name: str, query: EventQuery) -> Found:
         """Return matching events of a project. Raises `ProblemError`."""
         project = await self.project(token, name, "events:read")
         _check_id(query.after)

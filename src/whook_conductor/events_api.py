@@ -115,10 +115,9 @@ def events_router(events: Events, replays: Replays) -> APIRouter:
     ) -> EventList:
         """List the events of a project, the newest first."""
         found = await events.find(token, name, query)
-        full = len(found) == query.limit
-        return EventList(
-            events=[EventAnswer.of(summary) for summary in found], next=found[-1].id if full else None
-        )
+        # A search that cost too much ends early, and says where to go on.
+        following = found.scanned_to or (found[-1].id if len(found) == query.limit else None)
+        return EventList(events=[EventAnswer.of(summary) for summary in found], next=following)
 
     @router.get(f"{project}/events/follow", responses=problems)
     async def follow_events(

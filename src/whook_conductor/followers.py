@@ -7,7 +7,7 @@ processes record is found by asking the store now and then, once for each projec
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Final
 
 import trio
@@ -16,7 +16,9 @@ from whook.backplane.ports import (
     EventDetail,
     EventQuery,
     EventSummary,
+    Found,
     History,
+    HistorySize,
     Record,
     Unavailable,
 )
@@ -142,7 +144,7 @@ class Observed:
         await self._history.record(records)
         self._followers.wake({record.project_id for record in records})
 
-    async def find(self, project_id: str, query: EventQuery) -> list[EventSummary]:
+    async def find(self, project_id: str, query: EventQuery) -> Found:
         """Return matching events."""
         return await self._history.find(project_id, query)
 
@@ -154,6 +156,18 @@ class Observed:
         """Return one event."""
         return await self._history.get(project_id, event_id)
 
-    async def prune(self, *, before: float, keep_bytes: int, dead_before: float) -> int:
+    async def size(self) -> HistorySize:
+        """Return what the history takes."""
+        return await self._history.size()
+
+    async def claim_pruning(self, every: float) -> bool:
+        """Return whether the caller is to prune."""
+        return await self._history.claim_pruning(every)
+
+    async def prune(
+        self, *, before: float, keep_bytes: int, dead_before: float, waiting: Collection[str] = ()
+    ) -> int:
         """Delete events."""
-        return await self._history.prune(before=before, keep_bytes=keep_bytes, dead_before=dead_before)
+        return await self._history.prune(
+            before=before, keep_bytes=keep_bytes, dead_before=dead_before, waiting=waiting
+        )

@@ -27,13 +27,12 @@ from whook.backplane.ports import (
     Unavailable,
 )
 from whook.chassis.problem import ProblemError
+from whook_conductor.buffering import MAX_INLINE
 from whook_conductor.events import Events, no_queue
 from whook_conductor.refusals import busy, refusals
 
 MAX_EVENTS: Final = 1_000
 """Events that one request may queue."""
-MAX_INLINE: Final = 262_144
-"""Longest body in bytes that travels with its event; a longer one is a blob."""
 PAGE: Final = 200
 """Events looked up at once."""
 PATIENCE: Final = 10.0
@@ -125,7 +124,9 @@ class Replays:
                         return done
                 done.next = summary.id
                 seen += 1
-            if len(found) < PAGE:
+            if found.scanned_to:
+                done.next = found.scanned_to
+            elif len(found) < PAGE:
                 done.next = None
                 return done
 
@@ -160,18 +161,6 @@ class Replays:
             return msgspec.structs.replace(event, body=body)
         await self._blobs.put(event.id, body)
         return msgspec.structs.replace(event, body=None)
-
-
-def replay_limits(project: Project) -> QueueLimits:
-    """Return how much of a project may wait: what its policy says."""
-    policy = project.policy
-    return QueueLimits(
-        project_count=policy.max_count,
-        project_bytes=policy.max_bytes,
-        project_age=policy.max_age,
-        total_count=1_000_000,
-        total_bytes=10_737_418_240,
-    )
 
 
 def _ended(done: Replayed, why: Stopped) -> Replayed:

@@ -19,7 +19,6 @@ from functools import partial
 from typing import Final
 
 import trio
-from fastapi import APIRouter
 
 from whook.backplane.ports import Auth, Blobs, Bus, Directory, History, Projects, Queue
 from whook.chassis import metrics
@@ -34,16 +33,13 @@ from whook_conductor.addressing import Addressing
 from whook_conductor.api import build_api
 from whook_conductor.control import Control
 from whook_conductor.dialogue import Context
-from whook_conductor.events import Events
-from whook_conductor.events_api import events_router
-from whook_conductor.followers import Followers, Observed
+from whook_conductor.events_service import make_events_service
 from whook_conductor.ingress import REFUSAL, Ingress
 from whook_conductor.metrics import RequestTotals
 from whook_conductor.outcomes import Consumer, OutcomeRecorder
 from whook_conductor.placement import Placement
 from whook_conductor.projects import ProjectCache, sync_projects
 from whook_conductor.relays import watch_relays
-from whook_conductor.replays import Replays, replay_limits
 from whook_conductor.resolver import Resolver
 from whook_conductor.routes import RouteTable, sync_routes
 from whook_conductor.settings import ConductorSettings
@@ -120,23 +116,25 @@ async def run_conductor(
             public_url=ports.public_url,
             drain=drain,
         )
-        routers: list[APIRouter] = []
-        followers: Followers | None = None
+        events = None
         if history is not None:
-            followers = Followers(history, drain)
-            # Whatever records in this process records through it, so that those who follow are woken.
-            history = Observed(history, followers)
-            events = Events(
-                auth=auth, projects=projects, history=history, blobs=blobs, queue=queue, followers=followers
+            events = make_events_service(
+                settings,
+                auth=auth,
+                projects=projects,
+                history=history,
+                blobs=blobs,
+                queue=queue,
+                drain=drain,
             )
-            routers.append(events_router(events, Replays(events, history, queue, blobs, replay_limits)))
+            history = events.history
         with parts.published(readiness):
             async with trio.open_nursery() as infrastructure:
                 infrastructure.start_soon(parts.recorder.run, name="outcome recorder")
                 infrastructure.start_soon(parts.trunks.run, name="trunks")
                 infrastructure.start_soon(sync_projects, parts.cache, bus, name="project sync")
-                if followers is not None:
-                    infrastructure.start_soon(followers.run, name="followers")
+                if events is not None:
+                    infrastructure.start_soon(events.run, name="followers")
                 await infrastructure.start(
                     partial(
                         watch_relays,
@@ -173,7 +171,7 @@ async def run_conductor(
                                 control,
                                 auth_url=settings.auth_url,
                                 trusted_proxies=settings.trusted_proxies,
-                                routers=routers,
+                                routers=[events.router] if events is not None else [],
                             ),
                             api_listeners,
                             name="api",
