@@ -39,6 +39,7 @@ from whook_conductor.control import Control
 from whook_conductor.deliveries import Courier
 from whook_conductor.dialogue import Context
 from whook_conductor.dispatcher import Dispatcher
+from whook_conductor.events_service import make_events_service
 from whook_conductor.ingress import REFUSAL, Ingress
 from whook_conductor.metrics import RequestTotals
 from whook_conductor.outcomes import Consumer, OutcomeRecorder
@@ -114,10 +115,21 @@ async def run_conductor(
             api_port=bound_port(api_listeners),
             public_url=partial(settings.public_url, ingress_port=bound_port(ingress_listeners)),
         )
+        events = make_events_service(
+            settings,
+            auth=auth,
+            projects=projects,
+            history=history,
+            blobs=blobs,
+            queue=queue,
+            drain=drain,
+        )
+        history = events.history
         parts = _Parts(settings, directory, bus, projects, queue, blobs, history, drain, outcome_consumers)
         control = Control(
             auth=auth,
             projects=projects,
+            queue=queue,
             cache=parts.cache,
             table=parts.table,
             resolver=parts.resolver,
@@ -129,6 +141,7 @@ async def run_conductor(
             async with trio.open_nursery() as infrastructure:
                 infrastructure.start_soon(parts.recorder.run, name="outcome recorder")
                 infrastructure.start_soon(parts.trunks.run, name="trunks")
+                infrastructure.start_soon(events.run, name="followers")
                 with trio.move_on_after(_POLICIES_TIME):
                     await parts.policies_known(infrastructure, bus)
                 await infrastructure.start(sync_backlogs, parts.backlogs, queue, bus, name="backlog sync")
@@ -169,6 +182,7 @@ async def run_conductor(
                                 control,
                                 auth_url=settings.auth_url,
                                 trusted_proxies=settings.trusted_proxies,
+                                routers=[events.router],
                             ),
                             api_listeners,
                             name="api",
