@@ -5,7 +5,7 @@ Imported lazily by `whook_cli.commands`, because the client works without the se
 and connects; it must never hold logic of a service.
 
     run_daemon
-    └─ backplane in memory, stores in SQLite, auth
+    └─ backplane in memory, stores and queue in SQLite, auth
        └─ services: auth · conductor · relay · keys · companion (the tunnel of `whook dev`)
           the conductor drains first, so that requests in flight still find their tunnels
 """
@@ -24,6 +24,7 @@ import platformdirs
 import trio
 from pydantic import SecretStr, ValidationError
 
+from whook.backplane.compose import BackplaneSettings
 from whook.backplane.memory import open_memory_backplane
 from whook.backplane.ports import Backplane, Unavailable
 from whook.backplane.sql import (
@@ -33,6 +34,7 @@ from whook.backplane.sql import (
     SqlAuthStore,
     SqlProjects,
     open_database,
+    open_sqlite_queue,
     sqlite_url,
 )
 from whook.chassis.daemon import Daemon, run_daemon
@@ -174,6 +176,10 @@ class _Body:
             )
             auth_db = await stack.enter_async_context(
                 open_database(sqlite_url(self._data_dir / "auth.sqlite3"), AUTH)
+            )
+            sealer = BackplaneSettings.load().sealer()
+            await stack.enter_async_context(
+                open_sqlite_queue(sqlite_url(self._data_dir / "queue.sqlite3"), backplane.bus, sealer=sealer)
             )
             store = SqlAuthStore(auth_db)
             auth = await stack.enter_async_context(open_auth(store, backplane.bus))

@@ -4,7 +4,7 @@ The composition root of the service, and its only module that may import twins. 
 must never hold logic of the service.
 
     run_daemon
-    └─ backplane on Redis · database · auth over HTTP
+    └─ backplane on Redis · queue · database · auth over HTTP
        └─ conductor
 """
 
@@ -20,9 +20,12 @@ from whook.backplane.compose import (
     Command,
     Configured,
     check_backplane_url,
+    check_queue_url,
     open_backplane,
+    open_queue,
 )
 from whook.backplane.compose.command import EXIT_SCHEMA
+from whook.backplane.compose.factory import MEMORY
 from whook.backplane.sql import (
     CONDUCTOR,
     SchemaRefused,
@@ -55,6 +58,11 @@ def _check(configured: Configured) -> Iterator[str]:
             check(value)
         except ValueError as error:
             yield f"WHOOK_BACKPLANE_{name.upper()}: {error}"
+    if backplane.queue_url.get_secret_value() or backplane.url.get_secret_value() == MEMORY:
+        try:
+            check_queue_url(backplane)
+        except ValueError as error:
+            yield f"WHOOK_BACKPLANE_QUEUE_URL: {error}"
 
 
 async def _run(configured: Configured) -> int:
@@ -68,6 +76,7 @@ async def _body(configured: Configured, daemon: Daemon) -> None:
     settings = configured[BackplaneSettings]
     async with (
         open_backplane(settings.url.get_secret_value()) as backplane,
+        open_queue(settings, backplane.bus),
         open_database(settings.conductor_database.get_secret_value(), CONDUCTOR) as database,
         open_http_auth(
             settings.auth_url,
