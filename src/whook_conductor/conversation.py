@@ -31,12 +31,13 @@ from whook_conductor.streams import Duplex, RawDuplex
 class Conversation(Dialogue):
     """A dialogue from its request to its end."""
 
-    __slots__ = ("_healed", "_request")
+    __slots__ = ("_healed", "_request", "target")
 
     def __init__(self, context: Context, sender: Sender, head: RequestHead) -> None:
         super().__init__(context, sender, head)
         self._healed = False
         self._request: Request | None = None
+        self.target = head.target
 
     async def run(self, forwarding: Forwarding) -> bool:
         """Forward the request and answer it; return whether the connection can be used again."""
@@ -57,6 +58,7 @@ class Conversation(Dialogue):
                 self._cut_short()
             outcome.duration = trio.current_time() - outcome.began
             outcome.received = self.upload.received
+            self.remember(self.target, trusted=forwarding.trusted)
             self.context.recorder.record(outcome)
 
     # -- towards the far end ------------------------------------------------------------------------------
@@ -68,7 +70,7 @@ class Conversation(Dialogue):
             raise Refusal(answers.DRAINING)
         destination = self._destination()
         sender.within(context.settings.request_deadline)
-        self.outcome.project = destination.project
+        self.outcome.project, self.target = destination.project, destination.target
         route = context.table.lookup(destination.project)
         if route is None:
             route = await context.resolver.find(destination.project)

@@ -30,20 +30,20 @@ class Forwarded(NamedTuple):
 class Forwarding:
     """Builds heads for the requests of one connection."""
 
-    __slots__ = ("_for", "_host", "_proto", "_scheme", "_trusted")
+    __slots__ = ("_for", "_host", "_proto", "_scheme", "trusted")
 
     def __init__(self, host: str, scheme: str, *, trusted: bool) -> None:
         """`host` is the peer's address. A `trusted` peer's own X-Forwarded-* fields are believed."""
         self._host = host
         self._scheme = scheme
-        self._trusted = trusted
+        self.trusted = trusted
         self._for = (b"X-Forwarded-For", host.encode("ascii"))
         self._proto = (b"X-Forwarded-Proto", scheme.encode("ascii"))
 
     def forward(self, head: RequestHead, event_id: str, *, upgrade: bool) -> Forwarded:
         """Return the fields to send on, and who is asking. `upgrade` keeps the wish for another protocol."""
         headers = hop_by_hop(head.headers, upgrade=upgrade)
-        if self._trusted:
+        if self.trusted:
             return self._forward_trusted(head, headers, event_id)
         headers += (
             (b"Whook-Event-Id", event_id.encode("ascii")),

@@ -57,6 +57,8 @@ class Outcome(msgspec.Struct, gc=False):
     event: StoredEvent | None = None
     """Kept where there is a history, and its body only where it is not too large."""
     response: StoredResponse | None = None
+    captured: int = 0
+    """Bytes of bodies that are held for the history: see `capture`."""
 
 
 Consumer = Callable[[Sequence[Outcome]], None]
@@ -66,8 +68,15 @@ Consumer = Callable[[Sequence[Outcome]], None]
 class OutcomeRecorder:
     """A bounded hand-over from the requests to whoever counts or stores them."""
 
-    def __init__(self, consumers: Sequence[Consumer] = (), *, max_pending: int = MAX_PENDING) -> None:
-        """`consumers` each get every batch, in order."""
+    def __init__(
+        self,
+        consumers: Sequence[Consumer] = (),
+        *,
+        max_pending: int = MAX_PENDING,
+        dropping: Callable[[Outcome], None] | None = None,
+    ) -> None:
+        """`consumers` each get every batch, in order; `dropping` each outcome that no consumer gets."""
+        self._dropping = dropping
         self._consumers = tuple(consumers)
         self._max_pending = max_pending
         self._pending: list[Outcome] = []
@@ -79,6 +88,8 @@ class OutcomeRecorder:
         pending = self._pending
         if len(pending) >= self._max_pending:
             self.dropped += 1
+            if self._dropping is not None:
+                self._dropping(outcome)
             return
         if not pending:
             self._wake.set()

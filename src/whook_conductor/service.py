@@ -1,7 +1,7 @@
 """The conductor's supervision tree. `run_conductor` is called by the composition root with its ports open.
 
 conductor body
-└─ infrastructure: route sync · relay watch · project sync · trunks · recorder     an early return is fatal
+└─ infrastructure: route sync · relay watch · project sync · trunks · recorders    an early return is fatal
    └─ handlers: ingress → connections · API                end with the drain, at its deadline by force
 
 Drain, in this order: readiness fails (the chassis sees to it); the listeners stop; idle connections close;
@@ -12,7 +12,7 @@ and the last outcomes are handed on.
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -20,7 +20,7 @@ from typing import Final
 
 import trio
 
-from whook.backplane.ports import Auth, Bus, Directory, Projects
+from whook.backplane.ports import Auth, Blobs, Bus, Directory, History, Journal, Projects
 from whook.chassis import metrics
 from whook.chassis.asgi import AsgiLimits, serve_asgi
 from whook.chassis.drain import Drain
@@ -31,6 +31,7 @@ from whook.chassis.readiness import Readiness
 from whook.chassis.tcp import TcpLimits, serve_tcp
 from whook_conductor.addressing import Addressing
 from whook_conductor.api import build_api
+from whook_conductor.capture import CaptureLimits
 from whook_conductor.control import Control
 from whook_conductor.dialogue import Context
 from whook_conductor.ingress import REFUSAL, Ingress
@@ -38,6 +39,7 @@ from whook_conductor.metrics import RequestTotals
 from whook_conductor.outcomes import Consumer, OutcomeRecorder
 from whook_conductor.placement import Placement
 from whook_conductor.projects import ProjectCache, sync_projects
+from whook_conductor.recorder import HistoryRecorder
 from whook_conductor.relays import watch_relays
 from whook_conductor.resolver import Resolver
 from whook_conductor.routes import RouteTable, sync_routes
@@ -46,6 +48,9 @@ from whook_conductor.trunks import Trunks
 
 _API_BODY: Final = 65_536
 """Longest body of an API request in bytes: a tunnel is asked for in about a hundred."""
+
+_HISTORY_SECONDS: Final = 5.0
+"""How long the end of a conductor waits for the last news to be recorded."""
 
 _KEEPALIVE: Final = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
 """A silent connection is probed after a minute, and given up two minutes after its other end vanished."""
@@ -72,6 +77,9 @@ async def run_conductor(
     bus: Bus,
     projects: Projects,
     auth: Auth,
+    history: History,
+    blobs: Blobs,
+    journal: Journal,
     drain: Drain,
     readiness: Readiness,
     outcome_consumers: Sequence[Consumer] = (),
@@ -101,7 +109,7 @@ async def run_conductor(
             api_port=bound_port(api_listeners),
             public_url=partial(settings.public_url, ingress_port=bound_port(ingress_listeners)),
         )
-        parts = _Parts(settings, directory, projects, drain, outcome_consumers)
+        parts = _Parts(settings, directory, projects, history, journal, drain, outcome_consumers)
         control = Control(
             auth=auth,
             projects=projects,
@@ -115,6 +123,7 @@ async def run_conductor(
         with parts.published(readiness):
             async with trio.open_nursery() as infrastructure:
                 infrastructure.start_soon(parts.recorder.run, name="outcome recorder")
+                infrastructure.start_soon(parts.history.run, name="history")
                 infrastructure.start_soon(parts.trunks.run, name="trunks")
                 infrastructure.start_soon(sync_projects, parts.cache, bus, name="project sync")
                 await infrastructure.start(
@@ -164,6 +173,8 @@ async def run_conductor(
                     _log.info("conductor ready", ingress=ports.ingress_address, api=ports.api_address)
                     await drain.wait()
                     handlers.cancel_scope.deadline = drain.deadline
+                parts.recorder.flush()
+                await parts.history.finish(_HISTORY_SECONDS)
                 infrastructure.cancel_scope.cancel(reason="the conductor has drained")
 
 
@@ -175,11 +186,19 @@ class _Parts:
         settings: ConductorSettings,
         directory: Directory,
         projects: Projects,
+        history: History,
+        journal: Journal,
         drain: Drain,
         consumers: Sequence[Consumer],
     ) -> None:
         self.totals = RequestTotals()
-        self.recorder = OutcomeRecorder([self.totals.add, *consumers])
+        capture = None
+        if settings.history:
+            capture = CaptureLimits(max_body=settings.history_max_body, scheme=settings.public_scheme)
+        self.history = HistoryRecorder(history, journal, settings, capture, _nothing_waits)
+        self.recorder = OutcomeRecorder(
+            [self.totals.add, *consumers, self.history.take], dropping=self.history.drop
+        )
         self.table = RouteTable()
         self.cache = ProjectCache(
             projects,
@@ -206,6 +225,7 @@ class _Parts:
                 trunks=self.trunks,
                 recorder=self.recorder,
                 drain=drain,
+                capture=capture,
             )
         )
 
@@ -222,6 +242,7 @@ class _Parts:
         malformed = self.ingress.malformed
         with ExitStack() as stack:
             stack.enter_context(self.totals.publish(self.recorder))
+            stack.enter_context(self.history.published())
             for name, meaning, read in gauges:
                 stack.enter_context(metrics.watch(name, meaning, read))
             for status in malformed:
@@ -235,6 +256,11 @@ class _Parts:
                 readiness.check("routes", lambda: None if table.ready else "the route table is behind")
             )
             yield
+
+
+async def _nothing_waits() -> Collection[str]:
+    await trio.lowlevel.checkpoint()
+    return ()
 
 
 def _keep_alive(listeners: Sequence[trio.SocketListener]) -> None:

@@ -85,6 +85,23 @@ class ConductorSettings(Settings):
         10_000, ge=1, description="Names remembered as unknown: strangers choose them."
     )
 
+    history: bool = Field(True, description="Whether webhooks and their deliveries are recorded.")
+    history_max_body: int = Field(
+        1_048_576,
+        ge=0,
+        description="Longest request body that the history keeps of a webhook that was answered at once; one "
+        "with a longer body cannot be replayed.",
+    )
+    history_keep: float = Field(2_592_000.0, gt=0, description="How long events stay in the history.")
+    history_bytes: int = Field(
+        10_737_418_240,
+        ge=0,
+        description="How much the history may take; the oldest events go first, but none that waits or died.",
+    )
+    dead_letter_keep: float = Field(
+        7_776_000.0, gt=0, description="How long events stay whose deliveries were given up."
+    )
+
     drain_delay: float = Field(
         5.0,
         ge=0,

@@ -9,6 +9,7 @@ from __future__ import annotations
 from whook.http1 import Body, End, Failed, Headers, MessageError
 from whook.wire import INITIAL_CREDIT
 from whook_conductor.answers import bad_message
+from whook_conductor.capture import Capture
 from whook_conductor.resolver import Refusal
 from whook_conductor.sender import Sender
 
@@ -21,9 +22,10 @@ class Upload:
     always be sent again to the one that has.
     """
 
-    __slots__ = ("_kept", "_size", "complete", "received", "trailers")
+    __slots__ = ("_capture", "_kept", "_size", "complete", "received", "trailers")
 
-    def __init__(self) -> None:
+    def __init__(self, capture: Capture | None = None) -> None:
+        self._capture = capture
         self._kept: list[bytes] | None = []
         self._size = 0
         self.received = 0
@@ -65,6 +67,8 @@ class Upload:
         if data:
             size = len(data)
             self.received += size
+            if self._capture is not None:
+                self._capture.request_data(data, self.received)
             if self._kept is not None:
                 self._size += size
                 if self._size <= INITIAL_CREDIT:

@@ -7,5 +7,14 @@ which patches asyncio, so nothing else may import this folder either.
 from whook.backplane.redis.backplane import PREFIX, open_redis_backplane
 from whook.backplane.redis.bus import SUBSCRIBER_BUFFER, RedisBus
 from whook.backplane.redis.directory import RedisDirectory
+from whook.backplane.redis.journal import RedisJournal, open_redis_journal
 
-__all__ = ["PREFIX", "SUBSCRIBER_BUFFER", "RedisBus", "RedisDirectory", "open_redis_backplane"]
+__all__ = [
+    "PREFIX",
+    "SUBSCRIBER_BUFFER",
+    "RedisBus",
+    "RedisDirectory",
+    "RedisJournal",
+    "open_redis_backplane",
+    "open_redis_journal",
+]
