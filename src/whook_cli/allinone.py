@@ -24,13 +24,15 @@ import platformdirs
 import trio
 from pydantic import SecretStr, ValidationError
 
-from whook.backplane.memory import open_memory_backplane
+from whook.backplane.memory import MemoryJournal, open_memory_backplane
 from whook.backplane.ports import Backplane, Unavailable
 from whook.backplane.sql import (
     AUTH,
     CONDUCTOR,
     SchemaRefused,
     SqlAuthStore,
+    SqlBlobs,
+    SqlHistory,
     SqlProjects,
     open_database,
     sqlite_url,
@@ -39,6 +41,7 @@ from whook.chassis.daemon import Daemon, run_daemon
 from whook.chassis.drain import Drain
 from whook.chassis.listen import ListenError, format_address
 from whook.chassis.logs import configure_logging, get_logger
+from whook.chassis.sealing import Sealer
 from whook.chassis.settings import DaemonSettings, SettingsError
 from whook.chassis.tunnel_token import Verifier
 from whook_auth.server import AuthPorts, run_auth
@@ -179,11 +182,16 @@ class _Body:
             auth = await stack.enter_async_context(open_auth(store, backplane.bus))
             verifier = Verifier(await auth.jwks())
             projects = SqlProjects(conductor_db, backplane.bus)
+            sealer = Sealer()  # TODO key
+
+            history, blobs = SqlHistory(conductor_db, sealer), SqlBlobs(conductor_db, sealer)
             async with trio.open_nursery() as services:
                 services.start_soon(_follow_keys, verifier, auth, self._relay_drain, name="keys")
                 login: AuthPorts = await services.start(self._run_auth, backplane, store, auth)
                 await services.start(self._run_relay, backplane, verifier)
-                ports = await services.start(self._run_conductor, backplane, projects, auth, login)
+                ports = await services.start(
+                    self._run_conductor, backplane, projects, auth, login, history, blobs
+                )
                 server = Server(
                     api_url=f"http://{ports.api_address}",
                     auth_url=login.public_url,
@@ -250,6 +258,8 @@ class _Body:
         projects: SqlProjects,
         auth: AuthService,
         login: AuthPorts,
+        history: SqlHistory,
+        blobs: SqlBlobs,
         *,
         task_status: trio.TaskStatus[ConductorPorts] = trio.TASK_STATUS_IGNORED,
     ) -> None:
@@ -259,6 +269,9 @@ class _Body:
             bus=backplane.bus,
             projects=projects,
             auth=auth,
+            history=history,
+            blobs=blobs,
+            journal=MemoryJournal(),
             drain=self._daemon.drain,
             readiness=self._daemon.readiness,
             task_status=task_status,

@@ -21,11 +21,14 @@ from whook.backplane.compose import (
     Configured,
     check_backplane_url,
     open_backplane,
+    open_journal,
 )
 from whook.backplane.compose.command import EXIT_SCHEMA
 from whook.backplane.sql import (
     CONDUCTOR,
     SchemaRefused,
+    SqlBlobs,
+    SqlHistory,
     SqlProjects,
     check_url,
     migrate_database,
@@ -33,6 +36,7 @@ from whook.backplane.sql import (
 )
 from whook.chassis.daemon import Daemon, run_daemon
 from whook.chassis.drain import Drain
+from whook.chassis.sealing import Sealer
 from whook.chassis.settings import DaemonSettings, SettingsError
 from whook_conductor.service import ConductorPorts, run_conductor
 from whook_conductor.settings import ConductorSettings
@@ -66,6 +70,7 @@ async def _run(configured: Configured) -> int:
 
 async def _body(configured: Configured, daemon: Daemon) -> None:
     settings = configured[BackplaneSettings]
+    sealer = Sealer()  # TODO key
     async with (
         open_backplane(settings.url.get_secret_value()) as backplane,
         open_database(settings.conductor_database.get_secret_value(), CONDUCTOR) as database,
@@ -75,6 +80,7 @@ async def _body(configured: Configured, daemon: Daemon) -> None:
             backplane.bus,
             ca_file=settings.auth_ca_file,
         ) as auth,
+        open_journal(settings.url.get_secret_value(), sealer) as journal,
     ):
 
         async def conductor(*, task_status: trio.TaskStatus[ConductorPorts]) -> None:
@@ -84,6 +90,9 @@ async def _body(configured: Configured, daemon: Daemon) -> None:
                 bus=backplane.bus,
                 projects=SqlProjects(database, backplane.bus),
                 auth=auth,
+                history=SqlHistory(database, sealer),
+                blobs=SqlBlobs(database, sealer),
+                journal=journal,
                 drain=drain,
                 readiness=daemon.readiness,
                 task_status=task_status,

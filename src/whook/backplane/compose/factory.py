@@ -6,10 +6,11 @@ asyncio, and needs what an embedded server does not install.
 
 from __future__ import annotations
 
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Final
 
-from whook.backplane.ports import Backplane
+from whook.backplane.ports import Backplane, Journal
+from whook.chassis.sealing import Sealer
 
 MEMORY: Final = "memory:"
 """The URL of a backplane that lives in this process alone."""
@@ -26,6 +27,18 @@ def open_backplane(url: str) -> AbstractAsyncContextManager[Backplane]:
     from whook.backplane.redis import open_redis_backplane
 
     return open_redis_backplane(url)
+
+
+def open_journal(url: str, sealer: Sealer) -> AbstractAsyncContextManager[Journal]:
+    """Return the journal on the backplane at ``url``, to be entered. Raises ValueError as `open_backplane`."""
+    check_backplane_url(url)
+    if url == MEMORY:
+        from whook.backplane.memory import MemoryJournal
+
+        return nullcontext(MemoryJournal())
+    from whook.backplane.redis import open_redis_journal
+
+    return open_redis_journal(url, sealer)
 
 
 def check_backplane_url(url: str) -> None:

@@ -186,4 +186,3 @@ async def open_redis_journal(
 def _entries(reply: list[Any]) -> list[tuple[str, bytes]]:
     """Return what a reply holds; entries that were deleted come without their fields."""
     return [(entry[0].decode(), entry[1][1]) for entry in reply if entry and entry[1]]
-
