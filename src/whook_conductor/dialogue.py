@@ -19,8 +19,11 @@ from whook.link import Data, End, Exchange, Head, Item
 from whook.wire import ResetCode, Response
 from whook_conductor import answers
 from whook_conductor.addressing import Addressing
+from whook_conductor.backlogs import BacklogTable
+from whook_conductor.buffering import Buffering
 from whook_conductor.capture import Capture, CaptureLimits
 from whook_conductor.outcomes import Outcome, OutcomeRecorder
+from whook_conductor.policies import Policies
 from whook_conductor.reply import BadAnswerError, Reply, interim_head
 from whook_conductor.resolver import Refusal, Resolver
 from whook_conductor.routes import RouteTable
@@ -45,6 +48,9 @@ class Context:
     trunks: Trunks
     recorder: OutcomeRecorder
     drain: Drain
+    policies: Policies
+    backlogs: BacklogTable
+    buffering: Buffering
     capture: CaptureLimits | None = None
     """None where there is no history."""
 

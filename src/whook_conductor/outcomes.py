@@ -46,6 +46,7 @@ class Outcome(msgspec.Struct, gc=False):
     project: str = ""
     project_id: str = ""
     attempt: int = 1
+    """0 for one that was stored before anybody at the far end had seen it."""
     result: Result = "aborted"
     slug: str = ""
     status: int = 0
@@ -57,6 +58,9 @@ class Outcome(msgspec.Struct, gc=False):
     event: StoredEvent | None = None
     """Kept where there is a history, and its body only where it is not too large."""
     response: StoredResponse | None = None
+    began_at: float = 0.0
+    """When a delivery out of the queue began, in seconds since the epoch; 0 for a live one, which begins when
+    it is received."""
     captured: int = 0
     """Bytes of bodies that are held for the history: see `capture`."""
 

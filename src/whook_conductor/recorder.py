@@ -40,8 +40,6 @@ WARN_SECONDS: Final = 30.0
 
 _SERVER_ERROR: Final = 500
 _TRY_AGAIN: Final = frozenset({408, 425, 429})
-_NOT_TRIED: Final = frozenset({"backlog", "draining", "no-tunnel", "overloaded", "unavailable"})
-"""Why a webhook was stored without anybody at the far end having seen it."""
 
 _log = get_logger("whook.conductor.history")
 
@@ -56,7 +54,7 @@ def record_of(outcome: Outcome) -> Record | None:
     state = _state(outcome)
     waits = outcome.result == "buffered"
     delivery = None
-    if not waits or outcome.slug not in _NOT_TRIED:
+    if outcome.attempt:
         refused = live and outcome.result in ("refused", "buffered")
         delivery = Delivery(
             event_id=outcome.event_id,
@@ -123,6 +121,8 @@ class HistoryRecorder:
 
     def take(self, batch: Sequence[Outcome]) -> None:
         """Take outcomes: a consumer of the OutcomeRecorder."""
+        if self._capture is None:
+            return
         pending = self._pending
         for outcome in batch:
             if len(pending) < MAX_PENDING:
@@ -234,7 +234,7 @@ class HistoryRecorder:
                 told.warn(error)
                 await retry.pause()
                 continue
-            except Exception:
+            except Exception:  # noqa: BLE001 - see the module's docstring
                 if len(records) == 1:
                     _log.exception("news of an event cannot be recorded", event_id=records[0].event_id)
                     self.dropped += 1

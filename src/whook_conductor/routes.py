@@ -9,7 +9,7 @@ Generations fence: an older claim never overwrites a newer one, and what is gone
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import structlog
@@ -46,6 +46,8 @@ class RouteTable:
         self._ended: dict[str, int] = {}
         self.ready = False
         """Whether the table follows the directory. When not, its routes are still the best guess."""
+        self.changed: Callable[[str], None] | None = None
+        """Called with the id of a project that has a route it did not have."""
 
     def __len__(self) -> int:
         return len(self._by_name)
@@ -53,6 +55,11 @@ class RouteTable:
     def lookup(self, project: str) -> Route | None:
         """Return the route of the project of this name."""
         return self._by_name.get(project)
+
+    def of(self, project_id: str) -> Route | None:
+        """Return the route of the project of this id."""
+        name = self._names.get(project_id)
+        return None if name is None else self._by_name[name]
 
     def replace(self, routes: Iterable[Route]) -> None:
         """Take a snapshot of the directory instead of everything known."""
@@ -93,6 +100,8 @@ class RouteTable:
         self._by_name[route.project] = route
         self._names[route.project_id] = route.project
         self._by_relay.setdefault(route.relay_id, set()).add(route.project_id)
+        if self.changed is not None:
+            self.changed(route.project_id)
 
     def _drop(self, project_id: str, generation: int) -> None:
         name = self._names.get(project_id)

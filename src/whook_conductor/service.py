@@ -1,18 +1,20 @@
 """The conductor's supervision tree. `run_conductor` is called by the composition root with its ports open.
 
 conductor body
-└─ infrastructure: route sync · relay watch · project sync · trunks · recorders    an early return is fatal
-   └─ handlers: ingress → connections · API                end with the drain, at its deadline by force
+└─ infrastructure: route sync · relay watch · project sync · backlog sync · trunks · recorder
+   │                                                       an early return is fatal
+   └─ handlers: ingress → connections · API · dispatcher → backlogs → deliveries
+                                                           end with the drain, at its deadline by force
 
 Drain, in this order: readiness fails (the chassis sees to it); the listeners stop; idle connections close;
-requests under way finish, and new ones on open connections are answered with 503; then the trunks close,
-and the last outcomes are handed on.
+requests and deliveries under way finish, and new requests on open connections are answered with 503; the
+backlogs are left to other owners; then the trunks close, and the last outcomes are handed on.
 """
 
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Collection, Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -20,7 +22,7 @@ from typing import Final
 
 import trio
 
-from whook.backplane.ports import Auth, Blobs, Bus, Directory, History, Journal, Projects
+from whook.backplane.ports import Auth, Blobs, Bus, Directory, History, Journal, Projects, Queue
 from whook.chassis import metrics
 from whook.chassis.asgi import AsgiLimits, serve_asgi
 from whook.chassis.drain import Drain
@@ -31,9 +33,13 @@ from whook.chassis.readiness import Readiness
 from whook.chassis.tcp import TcpLimits, serve_tcp
 from whook_conductor.addressing import Addressing
 from whook_conductor.api import build_api
+from whook_conductor.backlogs import BacklogTable, sync_backlogs
+from whook_conductor.buffering import Buffering
 from whook_conductor.capture import CaptureLimits
 from whook_conductor.control import Control
+from whook_conductor.deliveries import Courier
 from whook_conductor.dialogue import Context
+from whook_conductor.dispatcher import Dispatcher
 from whook_conductor.ingress import REFUSAL, Ingress
 from whook_conductor.metrics import RequestTotals
 from whook_conductor.outcomes import Consumer, OutcomeRecorder
@@ -54,6 +60,10 @@ _HISTORY_SECONDS: Final = 5.0
 
 _KEEPALIVE: Final = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
 """A silent connection is probed after a minute, and given up two minutes after its other end vanished."""
+
+_POLICIES_TIME: Final = 5.0
+"""Seconds that a start waits for the projects' policies. Without them the default one counts: webhooks come
+through although the store of projects is down."""
 
 _log = get_logger("whook.conductor")
 
@@ -77,8 +87,9 @@ async def run_conductor(
     bus: Bus,
     projects: Projects,
     auth: Auth,
-    history: History,
+    queue: Queue,
     blobs: Blobs,
+    history: History,
     journal: Journal,
     drain: Drain,
     readiness: Readiness,
@@ -109,7 +120,9 @@ async def run_conductor(
             api_port=bound_port(api_listeners),
             public_url=partial(settings.public_url, ingress_port=bound_port(ingress_listeners)),
         )
-        parts = _Parts(settings, directory, projects, history, journal, drain, outcome_consumers)
+        parts = _Parts(
+            settings, directory, bus, projects, queue, blobs, history, journal, drain, outcome_consumers
+        )
         control = Control(
             auth=auth,
             projects=projects,
@@ -125,7 +138,9 @@ async def run_conductor(
                 infrastructure.start_soon(parts.recorder.run, name="outcome recorder")
                 infrastructure.start_soon(parts.history.run, name="history")
                 infrastructure.start_soon(parts.trunks.run, name="trunks")
-                infrastructure.start_soon(sync_projects, parts.cache, bus, name="project sync")
+                with trio.move_on_after(_POLICIES_TIME):
+                    await parts.policies_known(infrastructure, bus)
+                await infrastructure.start(sync_backlogs, parts.backlogs, queue, bus, name="backlog sync")
                 await infrastructure.start(
                     partial(
                         watch_relays,
@@ -142,6 +157,7 @@ async def run_conductor(
                         await parts.trunks.wait_up(relay.id)
                 async with trio.open_nursery() as handlers:
                     handlers.start_soon(parts.ingress.end_idle, name="idle connections")
+                    handlers.start_soon(parts.dispatcher.run, name="dispatcher")
                     await handlers.start(
                         partial(
                             serve_tcp,
@@ -185,17 +201,21 @@ class _Parts:
         self,
         settings: ConductorSettings,
         directory: Directory,
+        bus: Bus,
         projects: Projects,
+        queue: Queue,
+        blobs: Blobs,
         history: History,
         journal: Journal,
         drain: Drain,
         consumers: Sequence[Consumer],
     ) -> None:
+        instance = new_id("cnd")
         self.totals = RequestTotals()
         capture = None
         if settings.history:
             capture = CaptureLimits(max_body=settings.history_max_body, scheme=settings.public_scheme)
-        self.history = HistoryRecorder(history, journal, settings, capture, _nothing_waits)
+        self.history = HistoryRecorder(history, journal, settings, capture, queue.backlogs)
         self.recorder = OutcomeRecorder(
             [self.totals.add, *consumers, self.history.take], dropping=self.history.drop
         )
@@ -211,10 +231,31 @@ class _Parts:
         self.trunks = Trunks(
             settings.cluster_key.get_secret_value().encode(),
             agent=f"whook/{metrics.version()}",
-            instance=new_id("cnd"),
+            instance=instance,
             max_exchanges=settings.max_exchanges,
             connect_timeout=settings.trunk_connect_timeout,
             cap=settings.trunk_retry_cap,
+        )
+        self.backlogs = BacklogTable()
+        self.buffering = Buffering(queue, blobs, bus, self.backlogs, settings)
+        self.dispatcher = Dispatcher(
+            owner=instance,
+            queue=queue,
+            history=history,
+            bus=bus,
+            backlogs=self.backlogs,
+            table=self.table,
+            policies=self.cache.policies,
+            courier=Courier(
+                table=self.table,
+                resolver=self.resolver,
+                trunks=self.trunks,
+                recorder=self.recorder,
+                blobs=blobs,
+                deadline=settings.request_deadline,
+            ),
+            memory=settings.delivery_memory,
+            drain=drain,
         )
         self.ingress = Ingress(
             Context(
@@ -225,9 +266,24 @@ class _Parts:
                 trunks=self.trunks,
                 recorder=self.recorder,
                 drain=drain,
+                policies=self.cache.policies,
+                backlogs=self.backlogs,
+                buffering=self.buffering,
                 capture=capture,
             )
         )
+
+    async def policies_known(self, infrastructure: trio.Nursery, bus: Bus) -> None:
+        """Follow the projects; return when their policies are known for the first time."""
+        known = trio.Event()
+
+        async def follow() -> None:
+            async with trio.open_nursery() as nursery:
+                await nursery.start(sync_projects, self.cache, bus)
+                known.set()
+
+        infrastructure.start_soon(follow, name="project sync")
+        await known.wait()
 
     @contextmanager
     def published(self, readiness: Readiness) -> Generator[None]:
@@ -242,6 +298,8 @@ class _Parts:
         malformed = self.ingress.malformed
         with ExitStack() as stack:
             stack.enter_context(self.totals.publish(self.recorder))
+            stack.enter_context(self.buffering.published())
+            stack.enter_context(self.dispatcher.published())
             stack.enter_context(self.history.published())
             for name, meaning, read in gauges:
                 stack.enter_context(metrics.watch(name, meaning, read))
@@ -256,11 +314,6 @@ class _Parts:
                 readiness.check("routes", lambda: None if table.ready else "the route table is behind")
             )
             yield
-
-
-async def _nothing_waits() -> Collection[str]:
-    await trio.lowlevel.checkpoint()
-    return ()
 
 
 def _keep_alive(listeners: Sequence[trio.SocketListener]) -> None:

@@ -10,7 +10,16 @@ import pytest
 from tests.support.queues import QUEUES, OpenQueue, QueueTwin
 from tests.support.twins import BACKPLANES, SQLITE, STORES, BackplaneTwin, StoreTwin, postgresql
 from whook.backplane.memory import MemoryBus
-from whook.backplane.ports import AuthStore, Backplane, Blobs, Bus, Directory, History, Projects, Queue
+from whook.backplane.ports import (
+    AuthStore,
+    Backplane,
+    Blobs,
+    Bus,
+    Directory,
+    History,
+    Projects,
+    Queue,
+)
 from whook.chassis.sealing import Sealer
 
 
@@ -59,6 +68,23 @@ async def auth_store(store_twin: StoreTwin, tmp_path: Path) -> AsyncGenerator[Au
         yield opened
 
 
+@pytest.fixture(params=QUEUES, ids=lambda twin: twin.name)
+def queue_twin(request: pytest.FixtureRequest) -> QueueTwin:
+    twin: QueueTwin = request.param
+    return twin
+
+
+@pytest.fixture
+async def opened(queue_twin: QueueTwin, tmp_path: Path) -> AsyncGenerator[OpenQueue, None]:
+    async with queue_twin.open(tmp_path) as opened:
+        yield opened
+
+
+@pytest.fixture
+def queue(opened: OpenQueue) -> Queue:
+    return opened.queue
+
+
 @pytest.fixture(params=["plain", "sealed"])
 def sealer(request: pytest.FixtureRequest) -> Sealer:
     return Sealer([bytes(range(32))] if request.param == "sealed" else [])
@@ -80,20 +106,3 @@ def history(history_and_blobs: tuple[History, Blobs]) -> History:
 @pytest.fixture
 def blobs(history_and_blobs: tuple[History, Blobs]) -> Blobs:
     return history_and_blobs[1]
-
-
-@pytest.fixture(params=QUEUES, ids=lambda twin: twin.name)
-def queue_twin(request: pytest.FixtureRequest) -> QueueTwin:
-    twin: QueueTwin = request.param
-    return twin
-
-
-@pytest.fixture
-async def opened(queue_twin: QueueTwin, tmp_path: Path) -> AsyncGenerator[OpenQueue, None]:
-    async with queue_twin.open(tmp_path) as opened:
-        yield opened
-
-
-@pytest.fixture
-def queue(opened: OpenQueue) -> Queue:
-    return opened.queue

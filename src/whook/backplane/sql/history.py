@@ -93,7 +93,7 @@ class SqlHistory:
                 deleted += gone
         while not pruning.small_enough:
             deleted += await self._database.write(partial(prune_beyond, pruning=pruning))
-        while not waiting and await self._database.write(sweep_bodies):
+        while not waiting and await self._database.write(sweep_bodies) > 0:
             pass
         return deleted
 
