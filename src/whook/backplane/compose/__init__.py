@@ -5,7 +5,13 @@ no daemon needs what it does not use.
 """
 
 from whook.backplane.compose.command import Command, Configured
-from whook.backplane.compose.factory import check_backplane_url, open_backplane, open_journal
+from whook.backplane.compose.factory import (
+    check_backplane_url,
+    check_queue_url,
+    open_backplane,
+    open_journal,
+    open_queue,
+)
 from whook.backplane.compose.settings import BackplaneSettings
 
 __all__ = [
@@ -13,6 +19,8 @@ __all__ = [
     "Command",
     "Configured",
     "check_backplane_url",
+    "check_queue_url",
     "open_backplane",
     "open_journal",
+    "open_queue",
 ]
