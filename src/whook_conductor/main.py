@@ -22,6 +22,7 @@ from whook.backplane.compose import (
     check_backplane_url,
     check_queue_url,
     open_backplane,
+    open_journal,
     open_queue,
 )
 from whook.backplane.compose.command import EXIT_SCHEMA
@@ -29,6 +30,8 @@ from whook.backplane.compose.factory import MEMORY
 from whook.backplane.sql import (
     CONDUCTOR,
     SchemaRefused,
+    SqlBlobs,
+    SqlHistory,
     SqlProjects,
     check_url,
     migrate_database,
@@ -74,9 +77,10 @@ async def _run(configured: Configured) -> int:
 
 async def _body(configured: Configured, daemon: Daemon) -> None:
     settings = configured[BackplaneSettings]
+    sealer = settings.sealer()
     async with (
         open_backplane(settings.url.get_secret_value()) as backplane,
-        open_queue(settings, backplane.bus),
+        open_queue(settings, backplane.bus) as queue,
         open_database(settings.conductor_database.get_secret_value(), CONDUCTOR) as database,
         open_http_auth(
             settings.auth_url,
@@ -84,6 +88,7 @@ async def _body(configured: Configured, daemon: Daemon) -> None:
             backplane.bus,
             ca_file=settings.auth_ca_file,
         ) as auth,
+        open_journal(settings) as journal,
     ):
 
         async def conductor(*, task_status: trio.TaskStatus[ConductorPorts]) -> None:
@@ -93,6 +98,10 @@ async def _body(configured: Configured, daemon: Daemon) -> None:
                 bus=backplane.bus,
                 projects=SqlProjects(database, backplane.bus),
                 auth=auth,
+                queue=queue,
+                history=SqlHistory(database, sealer),
+                blobs=SqlBlobs(database, sealer),
+                journal=journal,
                 drain=drain,
                 readiness=daemon.readiness,
                 task_status=task_status,

@@ -22,7 +22,7 @@ from typing import Final
 
 import trio
 
-from whook.backplane.ports import Auth, Blobs, Bus, Directory, History, Projects, Queue
+from whook.backplane.ports import Auth, Blobs, Bus, Directory, History, Journal, Projects, Queue
 from whook.chassis import metrics
 from whook.chassis.asgi import AsgiLimits, serve_asgi
 from whook.chassis.drain import Drain
@@ -35,6 +35,7 @@ from whook_conductor.addressing import Addressing
 from whook_conductor.api import build_api
 from whook_conductor.backlogs import BacklogTable, sync_backlogs
 from whook_conductor.buffering import Buffering
+from whook_conductor.capture import CaptureLimits
 from whook_conductor.control import Control
 from whook_conductor.deliveries import Courier
 from whook_conductor.dialogue import Context
@@ -45,6 +46,7 @@ from whook_conductor.metrics import RequestTotals
 from whook_conductor.outcomes import Consumer, OutcomeRecorder
 from whook_conductor.placement import Placement
 from whook_conductor.projects import ProjectCache, sync_projects
+from whook_conductor.recorder import HistoryRecorder
 from whook_conductor.relays import watch_relays
 from whook_conductor.resolver import Resolver
 from whook_conductor.routes import RouteTable, sync_routes
@@ -53,6 +55,9 @@ from whook_conductor.trunks import Trunks
 
 _API_BODY: Final = 65_536
 """Longest body of an API request in bytes: a tunnel is asked for in about a hundred."""
+
+_HISTORY_SECONDS: Final = 5.0
+"""How long the end of a conductor waits for the last news to be recorded."""
 
 _KEEPALIVE: Final = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
 """A silent connection is probed after a minute, and given up two minutes after its other end vanished."""
@@ -86,6 +91,7 @@ async def run_conductor(
     queue: Queue,
     blobs: Blobs,
     history: History,
+    journal: Journal,
     drain: Drain,
     readiness: Readiness,
     outcome_consumers: Sequence[Consumer] = (),
@@ -125,7 +131,9 @@ async def run_conductor(
             drain=drain,
         )
         history = events.history
-        parts = _Parts(settings, directory, bus, projects, queue, blobs, history, drain, outcome_consumers)
+        parts = _Parts(
+            settings, directory, bus, projects, queue, blobs, history, journal, drain, outcome_consumers
+        )
         control = Control(
             auth=auth,
             projects=projects,
@@ -140,6 +148,7 @@ async def run_conductor(
         with parts.published(readiness):
             async with trio.open_nursery() as infrastructure:
                 infrastructure.start_soon(parts.recorder.run, name="outcome recorder")
+                infrastructure.start_soon(parts.history.run, name="history")
                 infrastructure.start_soon(parts.trunks.run, name="trunks")
                 infrastructure.start_soon(events.run, name="followers")
                 with trio.move_on_after(_POLICIES_TIME):
@@ -194,6 +203,8 @@ async def run_conductor(
                     _log.info("conductor ready", ingress=ports.ingress_address, api=ports.api_address)
                     await drain.wait()
                     handlers.cancel_scope.deadline = drain.deadline
+                parts.recorder.flush()
+                await parts.history.finish(_HISTORY_SECONDS)
                 infrastructure.cancel_scope.cancel(reason="the conductor has drained")
 
 
@@ -209,12 +220,19 @@ class _Parts:
         queue: Queue,
         blobs: Blobs,
         history: History,
+        journal: Journal,
         drain: Drain,
         consumers: Sequence[Consumer],
     ) -> None:
         instance = new_id("cnd")
         self.totals = RequestTotals()
-        self.recorder = OutcomeRecorder([self.totals.add, *consumers])
+        capture = None
+        if settings.history:
+            capture = CaptureLimits(max_body=settings.history_max_body, scheme=settings.public_scheme)
+        self.history = HistoryRecorder(history, journal, settings, capture, queue.backlogs)
+        self.recorder = OutcomeRecorder(
+            [self.totals.add, *consumers, self.history.take], dropping=self.history.drop
+        )
         self.table = RouteTable()
         self.cache = ProjectCache(
             projects,
@@ -265,6 +283,7 @@ class _Parts:
                 policies=self.cache.policies,
                 backlogs=self.backlogs,
                 buffering=self.buffering,
+                capture=capture,
             )
         )
 
@@ -295,6 +314,7 @@ class _Parts:
             stack.enter_context(self.totals.publish(self.recorder))
             stack.enter_context(self.buffering.published())
             stack.enter_context(self.dispatcher.published())
+            stack.enter_context(self.history.published())
             for name, meaning, read in gauges:
                 stack.enter_context(metrics.watch(name, meaning, read))
             for status in malformed:

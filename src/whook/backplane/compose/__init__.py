@@ -9,6 +9,7 @@ from whook.backplane.compose.factory import (
     check_backplane_url,
     check_queue_url,
     open_backplane,
+    open_journal,
     open_queue,
 )
 from whook.backplane.compose.settings import BackplaneSettings
@@ -20,5 +21,6 @@ __all__ = [
     "check_backplane_url",
     "check_queue_url",
     "open_backplane",
+    "open_journal",
     "open_queue",
 ]

@@ -1,4 +1,4 @@
-"""Opens the directory, the bus and the queue that URLs name.
+"""Opens the directory, the bus, the queue and the journal that URLs name.
 
 Called by the composition roots. It must never import a twin before it is asked for: the one on Redis patches
 asyncio, and needs what an embedded server does not install.
@@ -6,11 +6,11 @@ asyncio, and needs what an embedded server does not install.
 
 from __future__ import annotations
 
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Final
 
 from whook.backplane.compose.settings import BackplaneSettings
-from whook.backplane.ports import Backplane, Bus, Queue
+from whook.backplane.ports import Backplane, Bus, Journal, Queue
 
 MEMORY: Final = "memory:"
 """The URL of a backplane that lives in this process alone."""
@@ -28,6 +28,19 @@ def open_backplane(url: str) -> AbstractAsyncContextManager[Backplane]:
     from whook.backplane.redis import open_redis_backplane
 
     return open_redis_backplane(url)
+
+
+def open_journal(settings: BackplaneSettings) -> AbstractAsyncContextManager[Journal]:
+    """Return the history's journal on the backplane, to be entered. Raises ValueError as `open_backplane`."""
+    url = settings.url.get_secret_value()
+    check_backplane_url(url)
+    if url == MEMORY:
+        from whook.backplane.memory import MemoryJournal
+
+        return nullcontext(MemoryJournal())
+    from whook.backplane.redis import open_redis_journal
+
+    return open_redis_journal(url, settings.sealer())
 
 
 def check_backplane_url(url: str) -> None:

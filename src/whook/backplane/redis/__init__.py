@@ -7,6 +7,7 @@ which patches asyncio, so nothing else may import this folder either.
 from whook.backplane.redis.backplane import PREFIX, open_redis_backplane
 from whook.backplane.redis.bus import SUBSCRIBER_BUFFER, RedisBus
 from whook.backplane.redis.directory import RedisDirectory
+from whook.backplane.redis.journal import RedisJournal, open_redis_journal
 from whook.backplane.redis.queue import RedisQueue, open_redis_queue
 
 __all__ = [
@@ -14,7 +15,9 @@ __all__ = [
     "SUBSCRIBER_BUFFER",
     "RedisBus",
     "RedisDirectory",
+    "RedisJournal",
     "RedisQueue",
     "open_redis_backplane",
+    "open_redis_journal",
     "open_redis_queue",
 ]

@@ -127,6 +127,10 @@ class Bridge:
         """Publish a message. Raises Unavailable; it may then have been published or not."""
         await self._call(_command, "PUBLISH", channel, message)
 
+    async def command(self, *command: Argument) -> Any:
+        """Send one command and return the reply. Raises Unavailable; it may then have been done or not."""
+        return await self._call(_command, *command)
+
     @asynccontextmanager
     async def open_feed(self, pattern: bytes) -> AsyncGenerator[Feed, None]:
         """Open a feed of all channels that match the pattern. Raises Unavailable."""
