@@ -1,4 +1,4 @@
-"""`python -m bench throughput|idle`: run one scenario and print its table (see bench/README.md)."""
+"""`python -m bench throughput|idle|history`: run one scenario and print its table (see bench/README.md)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from bench import idle, throughput
+from bench import history, idle, throughput
 
 
 def numbers(text: str) -> list[int]:
@@ -26,12 +26,22 @@ def main() -> int:
     load.add_argument("--systems", default=",".join(throughput.SYSTEMS), help="which of %(default)s")
     still = scenarios.add_parser("idle", help="memory for each idle tunnel")
     still.add_argument("--tunnels", type=int, default=1000)
+    recording = scenarios.add_parser("history", help="what recording costs a request")
+    recording.add_argument("--shape", choices=tuple(history.SHAPES), default="embedded")
+    recording.add_argument("--connections", type=int, default=64)
+    recording.add_argument("--size", type=int, default=1024)
+    recording.add_argument("--seconds", type=float, default=3.0, help="length of each measurement")
+    recording.add_argument("--rounds", type=int, default=6)
     args = parser.parse_args()
     if not Path("/proc/self/stat").exists():
         sys.stderr.write("bench: needs Linux, because CPU time and memory are read from /proc\n")
         return 2
     if args.scenario == "idle":
         sys.stdout.write(idle.run(args.tunnels) + "\n")
+        return 0
+    if args.scenario == "history":
+        table = history.run(args.shape, args.connections, args.size, args.seconds, args.rounds)
+        sys.stdout.write(table + "\n")
         return 0
     names = args.systems.split(",")
     cells = throughput.run(names, args.connections, args.sizes, args.seconds)

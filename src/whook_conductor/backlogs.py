@@ -3,9 +3,12 @@
 Owns the table and the task that keeps it true: a snapshot of the queue, then the bus. Read by the ingress for
 every request and by the dispatcher; a look-up must never do I/O.
 
-A project *rests* while all that waits of it has failed before and waits for its retry. Its owner says so on
-the bus, again and again, because what is not repeated is forgotten after `REST_TTL`: then new webhooks queue
-behind the backlog again, which is always safe.
+A backlog *rests* while all of it has failed before and waits for its retry, and it is *ending* when all of it
+is in its owner's hands. The owner says so on the bus, again and again, because what is not repeated is
+forgotten: then new webhooks queue behind the backlog again, which is always safe.
+
+A new webhook waits a moment for the end of a backlog that is ending, instead of queueing: otherwise a steady
+stream would for ever prolong what is worked off as fast as it comes.
 """
 
 from __future__ import annotations
@@ -20,8 +23,8 @@ from whook.backplane.ports import (
     TOPIC_BACKLOG,
     BacklogEvent,
     BacklogGone,
-    BacklogResting,
     BacklogSet,
+    BacklogState,
     Bus,
     BusGap,
     Queue,
@@ -30,8 +33,10 @@ from whook.backplane.ports import (
 )
 from whook_conductor.retry import Retry
 
-REST_TTL: Final = 6.0
-"""Seconds for which a project is taken to rest after its owner has said so."""
+_TTL: Final = {"resting": 6.0, "ending": 2.0, "holding": 0.0}
+"""Seconds for which the word of an owner is believed."""
+END_WAIT: Final = 1.0
+"""Seconds for which a webhook waits for the end of a backlog that is ending."""
 _JUST_NOW: Final = 2.0
 """Seconds for which a project that has been appended to is taken to have a backlog, until the bus tells."""
 _MAX_GONE: Final = 16_384
@@ -48,7 +53,8 @@ class BacklogTable:
         self._gone: dict[str, int] = {}
         self._floor = 0
         self._recent: dict[str, float] = {}
-        self._resting: dict[str, float] = {}
+        self._states: dict[str, tuple[str, float]] = {}
+        self._waiters: dict[str, trio.Event] = {}
         self.changed: Callable[[str], None] | None = None
         """Called with the id of a project of which something has come to wait."""
 
@@ -68,12 +74,21 @@ class BacklogTable:
             return False
         if not self.waits(project_id):
             return False
-        return block or not self.rests(project_id)
+        return block or self._state(project_id) != "resting"
 
-    def rests(self, project_id: str) -> bool:
-        """Return whether all that waits is said to wait for its retry."""
-        until = self._resting.get(project_id)
-        return until is not None and until > self._clock()
+    async def wait_end(self, project_id: str, *, block: bool) -> bool:
+        """Wait a moment if the backlog is ending; return whether it does no longer hold."""
+        with trio.move_on_after(END_WAIT):
+            while self._state(project_id) == "ending" and self.holds(project_id, block=block):
+                waiter = self._waiters.get(project_id)
+                if waiter is None:
+                    waiter = self._waiters[project_id] = trio.Event()
+                await waiter.wait()
+        return not self.holds(project_id, block=block)
+
+    def _state(self, project_id: str) -> str:
+        state, until = self._states.get(project_id, ("holding", 0.0))
+        return state if until > self._clock() else "holding"
 
     def all(self) -> list[str]:
         """Return the ids of the projects of which something waits."""
@@ -93,18 +108,18 @@ class BacklogTable:
         Returns whether the project rested, so that the others must be told that it does no longer.
         """
         self._recent[project_id] = self._clock() + _JUST_NOW
-        rested = self._resting.pop(project_id, None) is not None
+        rested = self._state(project_id) == "resting"
+        if rested:
+            self._set_state(project_id, "holding")
         self._tell(project_id)
         return rested
 
     def apply(self, event: BacklogEvent) -> None:
         """Take one event from the bus."""
         project_id = event.project_id
-        if isinstance(event, BacklogResting):
-            if event.resting:
-                self._resting[project_id] = self._clock() + REST_TTL
-            else:
-                self._resting.pop(project_id, None)
+        if isinstance(event, BacklogState):
+            self._set_state(project_id, event.state)
+            if event.state == "holding":
                 self._tell(project_id)
             return
         known = max(self._waiting.get(project_id, 0), self._gone.get(project_id, 0), self._floor)
@@ -120,12 +135,21 @@ class BacklogTable:
     def _end(self, event: BacklogGone) -> None:
         self._waiting.pop(event.project_id, None)
         self._recent.pop(event.project_id, None)
-        self._resting.pop(event.project_id, None)
+        self._set_state(event.project_id, "holding")
         if len(self._gone) >= _MAX_GONE:
             # All of them are older than this event, so that what comes later is told by its version.
             self._floor = max(self._floor, *self._gone.values())
             self._gone.clear()
         self._gone[event.project_id] = event.version
+
+    def _set_state(self, project_id: str, state: str) -> None:
+        if state == "holding":
+            self._states.pop(project_id, None)
+        else:
+            self._states[project_id] = (state, self._clock() + _TTL[state])
+        waiter = self._waiters.pop(project_id, None)
+        if waiter is not None:
+            waiter.set()
 
     def _is_recent(self, project_id: str) -> bool:
         until = self._recent.get(project_id)

@@ -6,8 +6,8 @@ before the queue has said so: in doubt it is not, and the sender sends it again.
 
 from __future__ import annotations
 
-from contextlib import ExitStack, contextmanager
 from collections.abc import Generator
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Final, get_args
 
@@ -16,7 +16,7 @@ import trio
 
 from whook.backplane.ports import (
     TOPIC_BACKLOG,
-    BacklogResting,
+    BacklogState,
     Blobs,
     Bus,
     Limit,
@@ -88,9 +88,9 @@ class Buffering:
                 await self._blobs.delete([event.id])
             raise
         if self._backlogs.appended(event.project_id):
-            resting = BacklogResting(event.project_id, resting=False)
+            holding = BacklogState(event.project_id, "holding")
             try:
-                await self._bus.publish(TOPIC_BACKLOG, encode_event(resting))
+                await self._bus.publish(TOPIC_BACKLOG, encode_event(holding))
             except Unavailable:
                 return  # what is not repeated is forgotten
 

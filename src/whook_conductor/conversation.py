@@ -115,7 +115,7 @@ class Conversation(Storing):
             route, exchange = await self._open_elsewhere(route, known_here=False)
 
     async def _before(self, rules: Rules) -> None:
-        """What a request that may be stored needs before it is tried: the common case needs nothing.
+        """Do what a request that may be stored needs before it is tried: commonly nothing.
 
         Raises `Refusal` when it has to queue behind others, `DuplicateError`.
         """
@@ -124,7 +124,12 @@ class Conversation(Storing):
             self.upload.keep_more(context.buffering.max_body, context.buffering.budget)
         if rules.dedup:
             await self.claim()
-        if rules.strict and context.backlogs.holds(project_id, block=rules.block) and self.may_store():
+        if (
+            rules.strict
+            and context.backlogs.holds(project_id, block=rules.block)
+            and self.may_store()
+            and not await context.backlogs.wait_end(project_id, block=rules.block)
+        ):
             raise Refusal(answers.BACKLOG)
 
     def _destination(self) -> Destination:

@@ -19,7 +19,7 @@ from whook.backplane.ports import Blobs, Queued, Route, StoredEvent, StoredRespo
 from whook.http1 import Headers, RequestHead
 from whook.link import Data, End, Exchange, ExchangeReset, Head, LinkClosed, TooManyExchanges
 from whook.wire import DATA_CHUNK, Request, ResetCode, Response
-from whook_conductor.answers import answer_to_reset
+from whook_conductor.answers import TUNNEL_LOST, answer_to_reset
 from whook_conductor.buffering import MAX_INLINE
 from whook_conductor.forwarding import Forwarding
 from whook_conductor.outcomes import Outcome, OutcomeRecorder
@@ -71,6 +71,14 @@ class Courier:
         self._recorder = recorder
         self._blobs = blobs
         self._deadline = deadline
+
+    async def reachable(self, project_id: str, seconds: float) -> bool:
+        """Return whether the project's tunnel can be reached, having waited for its trunk if need be."""
+        route = self._table.of(project_id)
+        if route is not None and not self._trunks.up(route.relay_id):
+            with trio.move_on_after(seconds):
+                await self._trunks.wait_up(route.relay_id)
+        return route is not None and self._trunks.up(route.relay_id)
 
     async def deliver(self, entry: Queued, *, remaining: int, may_begin: Callable[[], bool]) -> Result:
         """Deliver one event. `may_begin` is asked at the last moment; `remaining` is for the people there.
@@ -158,7 +166,8 @@ class Courier:
     ) -> Result:
         outcome.slug = slug
         outcome.result = "answered" if outcome.status else "refused"
-        self._recorder.record(outcome)
+        if verdict != "broken-off" or slug == TUNNEL_LOST.slug:  # else nobody has seen it
+            self._recorder.record(outcome)
         return Result(verdict, outcome, retry_after)
 
 
@@ -235,9 +244,7 @@ class _Delivery:
                 trailers = item.trailers
         self.outcome.response = self._stored(response, whole=True, trailers=trailers)
 
-    def _stored(
-        self, response: Response, *, whole: bool, trailers: Headers | None = None
-    ) -> StoredResponse:
+    def _stored(self, response: Response, *, whole: bool, trailers: Headers | None = None) -> StoredResponse:
         keep = whole and self._taken is not None
         return StoredResponse(
             status=response.status,

@@ -46,6 +46,7 @@ class Outcome(msgspec.Struct, gc=False):
     project: str = ""
     project_id: str = ""
     attempt: int = 1
+    """0 for one that was stored before anybody at the far end had seen it."""
     result: Result = "aborted"
     slug: str = ""
     status: int = 0
@@ -60,6 +61,8 @@ class Outcome(msgspec.Struct, gc=False):
     began_at: float = 0.0
     """When a delivery out of the queue began, in seconds since the epoch; 0 for a live one, which begins when
     it is received."""
+    captured: int = 0
+    """Bytes of bodies that are held for the history: see `capture`."""
 
 
 Consumer = Callable[[Sequence[Outcome]], None]
@@ -69,8 +72,15 @@ Consumer = Callable[[Sequence[Outcome]], None]
 class OutcomeRecorder:
     """A bounded hand-over from the requests to whoever counts or stores them."""
 
-    def __init__(self, consumers: Sequence[Consumer] = (), *, max_pending: int = MAX_PENDING) -> None:
-        """`consumers` each get every batch, in order."""
+    def __init__(
+        self,
+        consumers: Sequence[Consumer] = (),
+        *,
+        max_pending: int = MAX_PENDING,
+        dropping: Callable[[Outcome], None] | None = None,
+    ) -> None:
+        """`consumers` each get every batch, in order; `dropping` each outcome that no consumer gets."""
+        self._dropping = dropping
         self._consumers = tuple(consumers)
         self._max_pending = max_pending
         self._pending: list[Outcome] = []
@@ -82,6 +92,8 @@ class OutcomeRecorder:
         pending = self._pending
         if len(pending) >= self._max_pending:
             self.dropped += 1
+            if self._dropping is not None:
+                self._dropping(outcome)
             return
         if not pending:
             self._wake.set()

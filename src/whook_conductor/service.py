@@ -1,12 +1,14 @@
 """The conductor's supervision tree. `run_conductor` is called by the composition root with its ports open.
 
 conductor body
-└─ infrastructure: route sync · relay watch · project sync · trunks · recorder     an early return is fatal
-   └─ handlers: ingress → connections · API                end with the drain, at its deadline by force
+└─ infrastructure: route sync · relay watch · project sync · backlog sync · trunks · recorder · followers
+   │                                                       an early return is fatal
+   └─ handlers: ingress → connections · API · dispatcher → backlogs → deliveries
+                                                           end with the drain, at its deadline by force
 
 Drain, in this order: readiness fails (the chassis sees to it); the listeners stop; idle connections close;
-requests under way finish, and new ones on open connections are answered with 503; then the trunks close,
-and the last outcomes are handed on.
+requests and deliveries under way finish, and new requests on open connections are answered with 503; the
+backlogs are left to other owners; then the trunks close, and the last outcomes are handed on.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from typing import Final
 
 import trio
 
-from whook.backplane.ports import Auth, Blobs, Bus, Directory, History, Projects, Queue
+from whook.backplane.ports import Auth, Blobs, Bus, Directory, History, Journal, Projects, Queue
 from whook.chassis import metrics
 from whook.chassis.asgi import AsgiLimits, serve_asgi
 from whook.chassis.drain import Drain
@@ -31,14 +33,20 @@ from whook.chassis.readiness import Readiness
 from whook.chassis.tcp import TcpLimits, serve_tcp
 from whook_conductor.addressing import Addressing
 from whook_conductor.api import build_api
+from whook_conductor.backlogs import BacklogTable, sync_backlogs
+from whook_conductor.buffering import Buffering
+from whook_conductor.capture import CaptureLimits
 from whook_conductor.control import Control
+from whook_conductor.deliveries import Courier
 from whook_conductor.dialogue import Context
+from whook_conductor.dispatcher import Dispatcher
 from whook_conductor.events_service import make_events_service
 from whook_conductor.ingress import REFUSAL, Ingress
 from whook_conductor.metrics import RequestTotals
 from whook_conductor.outcomes import Consumer, OutcomeRecorder
 from whook_conductor.placement import Placement
 from whook_conductor.projects import ProjectCache, sync_projects
+from whook_conductor.recorder import HistoryRecorder
 from whook_conductor.relays import watch_relays
 from whook_conductor.resolver import Resolver
 from whook_conductor.routes import RouteTable, sync_routes
@@ -48,8 +56,15 @@ from whook_conductor.trunks import Trunks
 _API_BODY: Final = 65_536
 """Longest body of an API request in bytes: a tunnel is asked for in about a hundred."""
 
+_HISTORY_SECONDS: Final = 5.0
+"""How long the end of a conductor waits for the last news to be recorded."""
+
 _KEEPALIVE: Final = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
 """A silent connection is probed after a minute, and given up two minutes after its other end vanished."""
+
+_POLICIES_TIME: Final = 5.0
+"""Seconds that a start waits for the projects' policies. Without them the default one counts: webhooks come
+through although the store of projects is down."""
 
 _log = get_logger("whook.conductor")
 
@@ -73,18 +88,19 @@ async def run_conductor(
     bus: Bus,
     projects: Projects,
     auth: Auth,
+    queue: Queue,
+    blobs: Blobs,
+    history: History,
+    journal: Journal,
     drain: Drain,
     readiness: Readiness,
     outcome_consumers: Sequence[Consumer] = (),
-    history: History | None = None,
-    blobs: Blobs | None = None,
-    queue: Queue | None = None,
     task_status: trio.TaskStatus[ConductorPorts] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Run a conductor until its drain is over.
 
     Started once it knows all routes and has tried its trunks. `outcome_consumers` get what became of every
-    request, in batches, beside the metrics. Without a `history` there is no events API.
+    request, in batches, beside the metrics.
 
     Raises:
         ListenError: an address is taken or unusable.
@@ -105,7 +121,19 @@ async def run_conductor(
             api_port=bound_port(api_listeners),
             public_url=partial(settings.public_url, ingress_port=bound_port(ingress_listeners)),
         )
-        parts = _Parts(settings, directory, projects, drain, outcome_consumers)
+        events = make_events_service(
+            settings,
+            auth=auth,
+            projects=projects,
+            history=history,
+            blobs=blobs,
+            queue=queue,
+            drain=drain,
+        )
+        history = events.history
+        parts = _Parts(
+            settings, directory, bus, projects, queue, blobs, history, journal, drain, outcome_consumers
+        )
         control = Control(
             auth=auth,
             projects=projects,
@@ -116,25 +144,15 @@ async def run_conductor(
             public_url=ports.public_url,
             drain=drain,
         )
-        events = None
-        if history is not None:
-            events = make_events_service(
-                settings,
-                auth=auth,
-                projects=projects,
-                history=history,
-                blobs=blobs,
-                queue=queue,
-                drain=drain,
-            )
-            history = events.history
         with parts.published(readiness):
             async with trio.open_nursery() as infrastructure:
                 infrastructure.start_soon(parts.recorder.run, name="outcome recorder")
+                infrastructure.start_soon(parts.history.run, name="history")
                 infrastructure.start_soon(parts.trunks.run, name="trunks")
-                infrastructure.start_soon(sync_projects, parts.cache, bus, name="project sync")
-                if events is not None:
-                    infrastructure.start_soon(events.run, name="followers")
+                infrastructure.start_soon(events.run, name="followers")
+                with trio.move_on_after(_POLICIES_TIME):
+                    await parts.policies_known(infrastructure, bus)
+                await infrastructure.start(sync_backlogs, parts.backlogs, queue, bus, name="backlog sync")
                 await infrastructure.start(
                     partial(
                         watch_relays,
@@ -151,6 +169,7 @@ async def run_conductor(
                         await parts.trunks.wait_up(relay.id)
                 async with trio.open_nursery() as handlers:
                     handlers.start_soon(parts.ingress.end_idle, name="idle connections")
+                    handlers.start_soon(parts.dispatcher.run, name="dispatcher")
                     await handlers.start(
                         partial(
                             serve_tcp,
@@ -171,7 +190,7 @@ async def run_conductor(
                                 control,
                                 auth_url=settings.auth_url,
                                 trusted_proxies=settings.trusted_proxies,
-                                routers=[events.router] if events is not None else [],
+                                routers=[events.router],
                             ),
                             api_listeners,
                             name="api",
@@ -183,6 +202,8 @@ async def run_conductor(
                     _log.info("conductor ready", ingress=ports.ingress_address, api=ports.api_address)
                     await drain.wait()
                     handlers.cancel_scope.deadline = drain.deadline
+                parts.recorder.flush()
+                await parts.history.finish(_HISTORY_SECONDS)
                 infrastructure.cancel_scope.cancel(reason="the conductor has drained")
 
 
@@ -193,12 +214,24 @@ class _Parts:
         self,
         settings: ConductorSettings,
         directory: Directory,
+        bus: Bus,
         projects: Projects,
+        queue: Queue,
+        blobs: Blobs,
+        history: History,
+        journal: Journal,
         drain: Drain,
         consumers: Sequence[Consumer],
     ) -> None:
+        instance = new_id("cnd")
         self.totals = RequestTotals()
-        self.recorder = OutcomeRecorder([self.totals.add, *consumers])
+        capture = None
+        if settings.history:
+            capture = CaptureLimits(max_body=settings.history_max_body, scheme=settings.public_scheme)
+        self.history = HistoryRecorder(history, journal, settings, capture, queue.backlogs)
+        self.recorder = OutcomeRecorder(
+            [self.totals.add, *consumers, self.history.take], dropping=self.history.drop
+        )
         self.table = RouteTable()
         self.cache = ProjectCache(
             projects,
@@ -211,10 +244,31 @@ class _Parts:
         self.trunks = Trunks(
             settings.cluster_key.get_secret_value().encode(),
             agent=f"whook/{metrics.version()}",
-            instance=new_id("cnd"),
+            instance=instance,
             max_exchanges=settings.max_exchanges,
             connect_timeout=settings.trunk_connect_timeout,
             cap=settings.trunk_retry_cap,
+        )
+        self.backlogs = BacklogTable()
+        self.buffering = Buffering(queue, blobs, bus, self.backlogs, settings)
+        self.dispatcher = Dispatcher(
+            owner=instance,
+            queue=queue,
+            history=history,
+            bus=bus,
+            backlogs=self.backlogs,
+            table=self.table,
+            policies=self.cache.policies,
+            courier=Courier(
+                table=self.table,
+                resolver=self.resolver,
+                trunks=self.trunks,
+                recorder=self.recorder,
+                blobs=blobs,
+                deadline=settings.request_deadline,
+            ),
+            memory=settings.delivery_memory,
+            drain=drain,
         )
         self.ingress = Ingress(
             Context(
@@ -225,8 +279,24 @@ class _Parts:
                 trunks=self.trunks,
                 recorder=self.recorder,
                 drain=drain,
+                policies=self.cache.policies,
+                backlogs=self.backlogs,
+                buffering=self.buffering,
+                capture=capture,
             )
         )
+
+    async def policies_known(self, infrastructure: trio.Nursery, bus: Bus) -> None:
+        """Follow the projects; return when their policies are known for the first time."""
+        known = trio.Event()
+
+        async def follow() -> None:
+            async with trio.open_nursery() as nursery:
+                await nursery.start(sync_projects, self.cache, bus)
+                known.set()
+
+        infrastructure.start_soon(follow, name="project sync")
+        await known.wait()
 
     @contextmanager
     def published(self, readiness: Readiness) -> Generator[None]:
@@ -241,6 +311,9 @@ class _Parts:
         malformed = self.ingress.malformed
         with ExitStack() as stack:
             stack.enter_context(self.totals.publish(self.recorder))
+            stack.enter_context(self.buffering.published())
+            stack.enter_context(self.dispatcher.published())
+            stack.enter_context(self.history.published())
             for name, meaning, read in gauges:
                 stack.enter_context(metrics.watch(name, meaning, read))
             for status in malformed:

@@ -111,6 +111,22 @@ class ConductorSettings(Settings):
         ge=1_048_576,
         description="Bytes of stored webhooks held in memory for their delivery, over all projects.",
     )
+    history: bool = Field(True, description="Whether webhooks and their deliveries are recorded.")
+    history_max_body: int = Field(
+        1_048_576,
+        ge=0,
+        description="Longest request body that the history keeps of a webhook that was answered at once; one "
+        "with a longer body cannot be replayed.",
+    )
+    history_keep: float = Field(2_592_000.0, gt=0, description="How long events stay in the history.")
+    history_bytes: int = Field(
+        10_737_418_240,
+        ge=0,
+        description="How much the history may take; the oldest events go first, but none that waits or died.",
+    )
+    dead_letter_keep: float = Field(
+        7_776_000.0, gt=0, description="How long events stay whose deliveries were given up."
+    )
 
     drain_delay: float = Field(
         5.0,

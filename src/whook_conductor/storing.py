@@ -38,7 +38,7 @@ class DuplicateError(Exception):
 class Storing(Dialogue):
     """A dialogue whose request may be stored, or refused."""
 
-    __slots__ = ("_claimed", "storing", "forwarding", "rules", "target", "tried")
+    __slots__ = ("_claimed", "forwarding", "rules", "storing", "target", "tried")
 
     def __init__(self, context: Context, sender: Sender, head: RequestHead) -> None:
         super().__init__(context, sender, head)
@@ -107,9 +107,7 @@ class Storing(Dialogue):
         event = self.event(body)
         self.storing = True
         self.sender.within(context.settings.queue_timeout + _SLACK)
-        refused = await context.buffering.store(
-            event, body, self.rules, attempts=1 if self.tried else 0
-        )
+        refused = await context.buffering.store(event, body, self.rules, attempts=1 if self.tried else 0)
         if refused is not None:
             self.storing = False
             return self._refusal(refused, close=close)
@@ -327,4 +325,7 @@ class Storing(Dialogue):
         self.upload.keep_no_longer()
         outcome.duration = trio.current_time() - outcome.began
         outcome.received = self.upload.received
+        if outcome.result == "buffered" and not self.tried:
+            outcome.attempt = 0
+        self.remember(self.target, trusted=self.forwarding is not None and self.forwarding.trusted)
         self.context.recorder.record(outcome)

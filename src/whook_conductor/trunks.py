@@ -94,9 +94,14 @@ class Trunks:
             raise LinkClosed("no trunk to this relay")
         return trunk.opener.open(route.tunnel_id.encode("ascii"), request, body=body, end=end)
 
+    def up(self, relay_id: str) -> bool:
+        """Return whether the trunk to this relay is up."""
+        trunk = self._trunks.get(relay_id)
+        return trunk is not None and trunk.opener is not None
+
     async def wait_up(self, relay_id: str) -> None:
         """Wait until the trunk to this relay is up; bound it with a deadline."""
-        while (trunk := self._trunks.get(relay_id)) is None or trunk.opener is None:
+        while not self.up(relay_id):
             await self._changed.wait()
 
     def update(self, relays: Iterable[RelayInfo]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from whook.http1 import Body, End, Failed, Headers, MessageError
 from whook.wire import INITIAL_CREDIT
 from whook_conductor.answers import bad_message
+from whook_conductor.capture import Capture
 from whook_conductor.resolver import Refusal
 from whook_conductor.sender import Sender
 
@@ -42,9 +43,20 @@ class Upload:
     be stored, up to a limit of its own and out of a budget that all connections share.
     """
 
-    __slots__ = ("_budget", "_charged", "_kept", "_limit", "_size", "complete", "received", "trailers")
+    __slots__ = (
+        "_budget",
+        "_capture",
+        "_charged",
+        "_kept",
+        "_limit",
+        "_size",
+        "complete",
+        "received",
+        "trailers",
+    )
 
-    def __init__(self) -> None:
+    def __init__(self, capture: Capture | None = None) -> None:
+        self._capture = capture
         self._kept: list[bytes] | None = []
         self._size = 0
         self._limit = INITIAL_CREDIT
@@ -107,6 +119,8 @@ class Upload:
         if data:
             size = len(data)
             self.received += size
+            if self._capture is not None:
+                self._capture.request_data(data, self.received)
             if self._kept is not None:
                 self._size += size
                 if self._size <= INITIAL_CREDIT or self._afford():

@@ -7,9 +7,19 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.queues import QUEUES, OpenQueue, QueueTwin
 from tests.support.twins import BACKPLANES, SQLITE, STORES, BackplaneTwin, StoreTwin, postgresql
 from whook.backplane.memory import MemoryBus
-from whook.backplane.ports import AuthStore, Backplane, Blobs, Bus, Directory, History, Projects
+from whook.backplane.ports import (
+    AuthStore,
+    Backplane,
+    Blobs,
+    Bus,
+    Directory,
+    History,
+    Projects,
+    Queue,
+)
 from whook.chassis.sealing import Sealer
 
 
@@ -56,6 +66,23 @@ async def projects(store_twin: StoreTwin, store_bus: Bus, tmp_path: Path) -> Asy
 async def auth_store(store_twin: StoreTwin, tmp_path: Path) -> AsyncGenerator[AuthStore, None]:
     async with store_twin.open_auth_store(tmp_path) as opened:
         yield opened
+
+
+@pytest.fixture(params=QUEUES, ids=lambda twin: twin.name)
+def queue_twin(request: pytest.FixtureRequest) -> QueueTwin:
+    twin: QueueTwin = request.param
+    return twin
+
+
+@pytest.fixture
+async def opened(queue_twin: QueueTwin, tmp_path: Path) -> AsyncGenerator[OpenQueue, None]:
+    async with queue_twin.open(tmp_path) as opened:
+        yield opened
+
+
+@pytest.fixture
+def queue(opened: OpenQueue) -> Queue:
+    return opened.queue
 
 
 @pytest.fixture(params=["plain", "sealed"])

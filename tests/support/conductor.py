@@ -1,17 +1,21 @@
 """A whole conductor in the test's own loop, with a far end that the test scripts.
 
 The far end is what stands behind a trunk, relay and CLI in one: it speaks the real wire over a real socket
-and runs the test's handler for each exchange. Backplane in memory, projects in a dict, auth in a table.
+and runs the test's handler for each exchange. Backplane in memory, the queue in SQLite, projects in a dict,
+auth in a table.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import trio
@@ -21,19 +25,36 @@ from tests.support.async_http import Client, connect
 from tests.support.deadlines import DEADLINE
 from whook.backplane.memory import open_memory_backplane
 from whook.backplane.ports import (
+    TOPIC_PROJECTS,
     AuthDenied,
     Backplane,
+    Blobs,
+    Bus,
+    History,
     Principal,
     Project,
+    ProjectPolicy,
+    ProjectSet,
+    Queue,
     RelayInfo,
     Route,
     TunnelToken,
     Unavailable,
+    encode_event,
+)
+from whook.backplane.sql import (
+    CONDUCTOR,
+    SqlBlobs,
+    SqlHistory,
+    open_database,
+    open_sqlite_queue,
+    sqlite_url,
 )
 from whook.chassis.drain import Drain
 from whook.chassis.metrics import REGISTRY
 from whook.chassis.names import check_project_name
 from whook.chassis.readiness import Readiness
+from whook.chassis.sealing import Sealer
 from whook.link import (
     Answerer,
     Data,
@@ -53,6 +74,7 @@ from whook_conductor.service import ConductorPorts, run_conductor
 from whook_conductor.settings import ConductorSettings
 
 KEY = "a key for tests"
+REJECT = ProjectPolicy(buffer=False)
 Handler = Callable[[Exchange], Awaitable[None]]
 
 
@@ -140,6 +162,8 @@ class DictProjects:
         self.stored: dict[str, Project] = {}
         self.asked: list[str] = []
         self.broken = False
+        self.bus: Bus | None = None
+        self.policy = ProjectPolicy()
 
     async def get(self, name: str) -> Project | None:
         await trio.lowlevel.checkpoint()
@@ -153,7 +177,9 @@ class DictProjects:
         if self.broken:
             raise Unavailable("the store is gone")
         check_project_name(name)
-        made = Project(id=f"prj_{name}", name=name, created_at=datetime(2025, 1, 1, tzinfo=UTC))
+        made = Project(
+            id=f"prj_{name}", name=name, created_at=datetime(2025, 1, 1, tzinfo=UTC), policy=self.policy
+        )
         return self.stored.setdefault(name, made)
 
     async def delete(self, name: str, made_before: datetime) -> bool:
@@ -167,6 +193,22 @@ class DictProjects:
     async def list(self) -> list[Project]:
         await trio.lowlevel.checkpoint()
         return [self.stored[name] for name in sorted(self.stored)]
+
+    async def set_policy(self, project_id: str, policy: ProjectPolicy) -> Project | None:
+        await trio.lowlevel.checkpoint()
+        for name, project in self.stored.items():
+            if project.id == project_id:
+                self.stored[name] = changed = dataclasses.replace(project, policy=policy)
+                if self.bus is not None:
+                    await self.bus.publish(TOPIC_PROJECTS, encode_event(ProjectSet(changed)))
+                return changed
+        return None
+
+    async def with_policies(self) -> list[Project]:
+        await trio.lowlevel.checkpoint()
+        if self.broken:
+            raise Unavailable("the store is gone")
+        return [project for project in self.stored.values() if project.policy != ProjectPolicy()]
 
 
 class TableAuth:
@@ -209,6 +251,27 @@ class TableAuth:
         return {"keys": []}
 
 
+class Stored:
+    """The stores of events in SQLite: the queue, the history and the blobs."""
+
+    def __init__(self, queue: Queue, history: History, blobs: Blobs) -> None:
+        self.queue = queue
+        self.history = history
+        self.blobs = blobs
+
+
+@asynccontextmanager
+async def open_stored(bus: Bus, folder: Path | None = None) -> AsyncIterator[Stored]:
+    """Open them in a folder, or in one that goes at the end."""
+    with contextlib.ExitStack() as stack:
+        where = folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="whook-stored-")))
+        async with (
+            open_sqlite_queue(sqlite_url(where / "queue.sqlite3"), bus) as queue,
+            open_database(sqlite_url(where / "conductor.sqlite3"), CONDUCTOR) as database,
+        ):
+            yield Stored(queue, SqlHistory(database, Sealer()), SqlBlobs(database, Sealer()))
+
+
 def relay_info(
     name: str, port: int, *, load: int = 0, capacity: int = 100, draining: bool = False
 ) -> RelayInfo:
@@ -235,8 +298,14 @@ class Rig:
     drain: Drain
     readiness: Readiness
     ports: ConductorPorts
+    stored: Stored
     outcomes: trio.MemoryReceiveChannel[Outcome]
     ended: trio.Event = field(default_factory=trio.Event)
+
+    @property
+    def queue(self) -> Queue:
+        """The queue."""
+        return self.stored.queue
 
     def client(self) -> Any:
         """Connect a sender."""
@@ -267,6 +336,12 @@ class Rig:
             takeover=True,
         )
 
+    async def drain_and_wait(self) -> None:
+        """Drain the conductor and wait for its end."""
+        self.drain.begin("the test wants it")
+        with trio.fail_after(DEADLINE):
+            await self.ended.wait()
+
     async def settled(self) -> None:
         """Wait until no exchange is left at either end."""
         with trio.fail_after(DEADLINE):
@@ -281,9 +356,18 @@ class Rig:
 
 @asynccontextmanager
 async def open_conductor(
-    handler: Handler = echo, *, tunnels: Sequence[str] = ("shop",), grace: float = 25.0, **settings: Any
+    handler: Handler = echo,
+    *,
+    tunnels: Sequence[str] = ("shop",),
+    grace: float = 25.0,
+    folder: Path | None = None,
+    policy: ProjectPolicy | None = None,
+    **settings: Any,
 ) -> AsyncIterator[Rig]:
-    """Run a conductor with a far end behind relay `rly`, which holds a tunnel for each of `tunnels`."""
+    """Run a conductor with a far end behind relay `rly`, which holds a tunnel for each of `tunnels`.
+
+    Every project has the `policy`; the queue is in `folder`, if it is to outlast this conductor.
+    """
     far = FarEnd(handler)
     projects, auth = DictProjects(), TableAuth()
     send, receive = trio.open_memory_channel[Outcome](10_000)
@@ -292,11 +376,17 @@ async def open_conductor(
         for outcome in batch:
             send.send_nowait(outcome)
 
-    async with open_memory_backplane() as backplane, trio.open_nursery() as nursery:
+    async with (
+        open_memory_backplane() as backplane,
+        open_stored(backplane.bus, folder) as stored,
+        trio.open_nursery() as nursery,
+    ):
         await nursery.start(far.serve)
         await backplane.directory.announce(relay_info("rly", far.port), 1e6)
         drain = Drain(grace)
-        rig = Rig(backplane, projects, auth, far, drain, Readiness(drain), None, receive)  # type: ignore[arg-type]
+        projects.bus = backplane.bus
+        projects.policy = policy or ProjectPolicy()
+        rig = Rig(backplane, projects, auth, far, drain, Readiness(drain), None, stored, receive)  # type: ignore[arg-type]
         for name in tunnels:
             await rig.claim(name)
         options = {"listen": "127.0.0.1:0", "api": "127.0.0.1:0", "cluster_key": KEY, **settings}
@@ -308,6 +398,9 @@ async def open_conductor(
                 bus=backplane.bus,
                 projects=projects,
                 auth=auth,
+                queue=stored.queue,
+                blobs=stored.blobs,
+                history=stored.history,
                 drain=drain,
                 readiness=rig.readiness,
                 outcome_consumers=[keep],

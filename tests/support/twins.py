@@ -1,4 +1,4 @@
-"""The twins of every port, for the contract tests: a new twin is one more entry here.
+"""The twins of the ports but the queue (`queues`), for the contract tests: a new twin is one more entry here.
 
 Each knows how to open itself for one test and what the suite may ask of it.
 """

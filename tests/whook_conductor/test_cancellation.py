@@ -19,6 +19,7 @@ from tests.support.conductor import (
     answer,
     echo,
     head,
+    open_stored,
     read_body,
     relay_info,
 )
@@ -106,9 +107,23 @@ async def test_nothing_is_left(phase: Phase) -> None:
     far = FarEnd(phase.handler)
     outcomes: list[Outcome] = []
     settings = ConductorSettings(cluster_key=KEY, trunk_wait=1000)
-    async with open_memory_backplane() as backplane, trio.open_nursery() as nursery:
+    async with (
+        open_memory_backplane() as backplane,
+        open_stored(backplane.bus) as stored,
+        trio.open_nursery() as nursery,
+    ):
         await nursery.start(far.serve)
-        parts = _Parts(settings, backplane.directory, phase.projects(), Drain(), [outcomes.extend])
+        parts = _Parts(
+            settings,
+            backplane.directory,
+            backplane.bus,
+            phase.projects(),
+            stored.queue,
+            stored.blobs,
+            stored.history,
+            Drain(),
+            [outcomes.extend],
+        )
         nursery.start_soon(parts.trunks.run)
         parts.trunks.update([relay_info("rly", far.port)])
         with trio.fail_after(DEADLINE):

@@ -54,8 +54,8 @@ from whook.backplane.ports.directory import (
 from whook.backplane.ports.events import (
     BacklogEvent,
     BacklogGone,
-    BacklogResting,
     BacklogSet,
+    BacklogState,
     Denied,
     Kick,
     ProjectGone,
@@ -83,6 +83,7 @@ from whook.backplane.ports.history import (
     HistorySize,
     Record,
 )
+from whook.backplane.ports.journal import Journal, JournalEntry, JournalFull
 from whook.backplane.ports.projects import Project, ProjectPolicy, Projects
 from whook.backplane.ports.queue import (
     Backlog,
@@ -124,8 +125,8 @@ __all__ = [
     "Backlog",
     "BacklogEvent",
     "BacklogGone",
-    "BacklogResting",
     "BacklogSet",
+    "BacklogState",
     "Backplane",
     "Batch",
     "Blobs",
@@ -145,6 +146,9 @@ __all__ = [
     "Headers",
     "History",
     "HistorySize",
+    "Journal",
+    "JournalEntry",
+    "JournalFull",
     "Kick",
     "LeaseLost",
     "Limit",

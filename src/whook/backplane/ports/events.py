@@ -7,6 +7,7 @@ newer publisher may add some; a message that is no event of its topic raises msg
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Literal
 
 import msgspec
 
@@ -77,15 +78,19 @@ class BacklogGone(_Event, frozen=True, tag="backlog-gone"):
     version: int
 
 
-class BacklogResting(_Event, frozen=True, tag="backlog-resting"):
-    """All that waits of the project has failed before and waits for its retry; or no longer so.
+class BacklogState(_Event, frozen=True, tag="backlog-state"):
+    """How it stands with what waits of a project, as its owner sees it.
 
-    Published by conductors, not by the queue: by the owner of the backlog while it is so, every few seconds
-    anew, and by whoever appends to such a backlog. Whoever has not heard it lately takes the project to hold.
+    ``holding``: new webhooks queue behind it. ``ending``: all of it is in the owner's hands, so that a new
+    webhook better waits for its end than to prolong it. ``resting``: all of it has failed before and waits
+    for its retry.
+
+    Published by conductors, not by the queue: by the owner of the backlog, again and again while it is so,
+    and by whoever appends to one that rests. What is not repeated is forgotten, and then it holds.
     """
 
     project_id: str
-    resting: bool
+    state: Literal["holding", "ending", "resting"]
 
 
 class Denied(_Event, frozen=True, tag="denied", kw_only=True):
@@ -130,7 +135,7 @@ class Kick(_Event, frozen=True, tag="kick", kw_only=True):
 RouteEvent = RouteSet | RouteGone | RelayGone
 RelayEvent = RelaySet | RelayGone
 ProjectEvent = ProjectSet | ProjectGone
-BacklogEvent = BacklogSet | BacklogGone | BacklogResting
+BacklogEvent = BacklogSet | BacklogGone | BacklogState
 Event = RouteEvent | RelayEvent | ProjectEvent | BacklogEvent | Denied | Kick
 
 _encoder = msgspec.json.Encoder()

@@ -139,7 +139,8 @@ class History(Protocol):
 
         Events that still wait are left, and dead ones received since ``dead_before``: size never costs one
         that was acknowledged and not answered. ``waiting`` are ids of projects of which something is in the
-        queue: their events whose bodies are stored apart are left too, since a replay may need one. It is
-        done in small transactions; cancelled, it has done a part.
+        queue: their events whose bodies are stored apart are left too, since a replay may need one. When
+        nothing waits at all, bodies that have no event (any more) are deleted as well. It is done in small
+        transactions; cancelled, it has done a part.
         """
         ...

@@ -1,9 +1,9 @@
 """Redis as this folder sees it: calls that have a deadline, and a feed of what is published.
 
 Owns the asyncio loop in which redis-py lives, and its connections. This module alone imports redis and
-trio_asyncio; directory and bus call it. Whatever keeps Redis from answering leaves it as Unavailable, so that
-no caller knows redis-py's errors. It must never repeat a call by itself: it cannot know whether the first
-took effect.
+trio_asyncio; directory, bus and queue call it. Whatever keeps Redis from answering leaves it as Unavailable,
+so that no caller knows redis-py's errors. It must never repeat a call by itself: it cannot know whether the
+first took effect.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from __future__ import annotations
 import asyncio
 import math
 import warnings
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import trio
 from redis.asyncio.connection import AbstractConnection, Connection, parse_url
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from whook.backplane.ports import Unavailable
 from whook.backplane.redis.scripts import Script
@@ -84,6 +84,10 @@ class Feed:
             await self._loop.run_aio_coroutine(_ping(self._connection, payload))
 
 
+Config = dict[str, str]
+"""Settings of Redis by their names."""
+
+
 class Bridge:
     """Calls to one Redis."""
 
@@ -92,15 +96,40 @@ class Bridge:
         self._make = make
         self._turns = trio.CapacityLimiter(CONNECTIONS)
         self._idle: list[AbstractConnection] = []
+        self._passed: set[AbstractConnection] = set()
+        """Those whose Redis has passed the check of its settings since they were opened."""
 
     async def run(self, script: Script, *arguments: Argument) -> list[bytes]:
         """Run a script and return what it returns. Raises Unavailable; it may then have run or not."""
         reply: list[bytes] = await self._call(_run_script, script, arguments)
         return reply
 
+    async def run_checked(
+        self, script: Script, *arguments: Argument, patterns: Sequence[str], check: Callable[[Config], None]
+    ) -> list[bytes]:
+        """Do as `run`, but only where ``check`` does not raise at the settings that match the patterns.
+
+        They are read once for each connection, hence again from a Redis that has restarted, and each time
+        while they do not pass. ``check`` gets no settings at all where they may not be read.
+        """
+
+        async def call(connection: AbstractConnection) -> Any:
+            await _connect(connection)
+            if connection not in self._passed:
+                check(await _config(connection, patterns))
+                self._passed.add(connection)
+            return await _exchange_script(connection, script, arguments)
+
+        reply: list[bytes] = await self._call(call)
+        return reply
+
     async def publish(self, channel: bytes, message: bytes) -> None:
         """Publish a message. Raises Unavailable; it may then have been published or not."""
         await self._call(_command, "PUBLISH", channel, message)
+
+    async def command(self, *command: Argument) -> Any:
+        """Send one command and return the reply. Raises Unavailable; it may then have been done or not."""
+        return await self._call(_command, *command)
 
     @asynccontextmanager
     async def open_feed(self, pattern: bytes) -> AsyncGenerator[Feed, None]:
@@ -118,11 +147,19 @@ class Bridge:
         """Close all connections; nobody may call any more."""
         await self._loop.run_aio_coroutine(_disconnect(self._idle))
 
+    def _new(self) -> AbstractConnection:
+        connection = self._make()
+        connection.register_connect_callback(self._connected)  # type: ignore[no-untyped-call]
+        return connection
+
+    def _connected(self, connection: AbstractConnection) -> None:
+        self._passed.discard(connection)
+
     async def _call(self, function: Callable[..., Any], *args: Any) -> Any:
         with _outages_told(), trio.fail_after(CALL_SECONDS):
             async with self._turns:
                 # The one used last: those that are rarely needed stay idle.
-                connection = self._idle.pop() if self._idle else self._make()
+                connection = self._idle.pop() if self._idle else self._new()
                 try:
                     return await self._loop.run_aio_coroutine(function(connection, *args))
                 finally:
@@ -188,22 +225,48 @@ def _outages_told() -> Generator[None, None, None]:
 # is closed by redis-py itself, so no late answer can ever be taken for that of the next call.
 
 
-async def _command(connection: AbstractConnection, *command: Argument) -> Any:
+async def _connect(connection: AbstractConnection) -> None:
     if connection.is_connected and await connection.can_read():
         # Closed by Redis while it was idle.
         await connection.disconnect(nowait=True)
     if not connection.is_connected:
         await connection.connect()  # type: ignore[no-untyped-call]
+
+
+async def _exchange(connection: AbstractConnection, *command: Argument) -> Any:
     await connection.send_command(*command, check_health=False)
     return await connection.read_response()
 
 
+async def _command(connection: AbstractConnection, *command: Argument) -> Any:
+    await _connect(connection)
+    return await _exchange(connection, *command)
+
+
 async def _run_script(connection: AbstractConnection, script: Script, arguments: tuple[Argument, ...]) -> Any:
+    await _connect(connection)
+    return await _exchange_script(connection, script, arguments)
+
+
+async def _exchange_script(
+    connection: AbstractConnection, script: Script, arguments: tuple[Argument, ...]
+) -> Any:
     try:
-        return await _command(connection, "EVALSHA", script.digest, 0, *arguments)
+        return await _exchange(connection, "EVALSHA", script.digest, 0, *arguments)
     except NoScriptError:
         # Since Redis has (re)started nobody has run it: EVAL runs and keeps it.
-        return await _command(connection, "EVAL", script.text, 0, *arguments)
+        return await _exchange(connection, "EVAL", script.text, 0, *arguments)
+
+
+async def _config(connection: AbstractConnection, patterns: Sequence[str]) -> Config:
+    found: Config = {}
+    for pattern in patterns:
+        try:
+            reply: list[bytes] = await _exchange(connection, "CONFIG", "GET", pattern)
+        except ResponseError:
+            return {}  # not for this user, or not on this Redis
+        found.update(zip(map(bytes.decode, reply[::2]), map(bytes.decode, reply[1::2]), strict=True))
+    return found
 
 
 async def _subscribe(connection: AbstractConnection, pattern: bytes) -> None:

@@ -21,6 +21,8 @@ PART_BYTES: Final = 1_048_576
 """Longest part: what a statement has to carry at most."""
 MAX_IDS: Final = 500
 """Ids in one statement."""
+SWEPT_AT_ONCE: Final = 50
+"""Bodies deleted in one transaction."""
 LEFT_BEHIND_SECONDS: Final = 3_600.0
 """A body without an event is not taken for left behind before: its event may still be on the way."""
 
@@ -43,13 +45,6 @@ class SqlBlobs:
     async def delete(self, event_ids: list[str]) -> None:
         """Remove bodies."""
         await self._database.write(lambda connection: delete_bodies(connection, event_ids))
-
-    async def sweep(self, limit: int = MAX_IDS) -> int:
-        """Remove up to ``limit`` bodies whose event is not in the history; return how many those were.
-
-        For the pruner, and only while nothing waits in the queue: what waits may not be in the history.
-        """
-        return await self._database.write(lambda connection: _sweep(connection, limit))
 
 
 def put_body(connection: Connection, sealer: Sealer, event_id: str, body: bytes) -> None:
@@ -81,10 +76,14 @@ def delete_bodies(connection: Connection, event_ids: list[str]) -> None:
         connection.execute(bodies.delete().where(bodies.c.event_id.in_(some)))
 
 
-def _sweep(connection: Connection, limit: int) -> int:
+def sweep_bodies(connection: Connection) -> int:
+    """Remove some bodies whose event is not in the history; return how many.
+
+    Only while nothing waits in the queue: what waits may not be in the history.
+    """
     known = sa.exists().where(events.c.id == bodies.c.event_id)
     old = bodies.c.stored_at < time.time() - LEFT_BEHIND_SECONDS
-    orphans = sa.select(bodies.c.event_id).where(bodies.c.part == 0, old, ~known).limit(limit)
+    orphans = sa.select(bodies.c.event_id).where(bodies.c.part == 0, old, ~known).limit(SWEPT_AT_ONCE)
     found = list(connection.scalars(orphans))
     delete_bodies(connection, found)
     return len(found)

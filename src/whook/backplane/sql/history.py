@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from whook.backplane.ports import EventDetail, EventQuery, EventSummary, Found, HistorySize, Record
+from whook.backplane.sql.bodies import sweep_bodies
 from whook.backplane.sql.database import Database
 from whook.backplane.sql.history_prune import Pruning, project_after, prune_beyond, prune_older
 from whook.backplane.sql.history_read import Scan, detail, following, listing
@@ -92,6 +93,8 @@ class SqlHistory:
                 deleted += gone
         while not pruning.small_enough:
             deleted += await self._database.write(partial(prune_beyond, pruning=pruning))
+        while not waiting and await self._database.write(sweep_bodies) > 0:
+            pass
         return deleted
 
 

@@ -236,8 +236,8 @@ def defer(tx: Transaction, ownership: Ownership, position: str, until: float, fa
     _check_owner(tx, ownership)
     tx.db.execute(
         "UPDATE entries SET given = 0, due_at = ?, failures = failures + ? WHERE position = ? "
-        "AND project_id = ?",
-        (until, int(failed), _number(position), ownership.project_id),
+        "AND project_id = ? AND given = ?",
+        (until, int(failed), _number(position), ownership.project_id, ownership.fence),
     )
 
 
