@@ -157,6 +157,8 @@ class AuthService:
                 raise unseen
             if role == "viewer" and scope != "events:read":
                 raise AuthDenied("forbidden", f"you are a viewer of project {project}: viewers only look")
+            if role != "owner" and scope == "projects:write":
+                raise AuthDenied("forbidden", f"you are a {role} of project {project}: only owners change it")
 
     async def projects_of(self, principal: Principal) -> frozenset[str] | None:
         """Return the names that the principal may see: those it is a member of, as far as its token goes."""

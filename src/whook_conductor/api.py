@@ -1,4 +1,4 @@
-"""The control API as HTTP: `POST /v1/tunnels`, `GET /v1/projects`.
+"""The control API as HTTP: tunnels, projects and their policies.
 
 Built by the service and served by the chassis. Shape only: what is decided is in `control`. Every error,
 those of the framework included, is a problem (RFC 9457) with a stable type.
@@ -16,6 +16,7 @@ from whook.chassis.api import Network, new_api, problem_responses
 from whook.chassis.metrics import version
 from whook_conductor.bearer import Token
 from whook_conductor.control import Control, ProjectView
+from whook_conductor.policy_api import BacklogAnswer, PolicyAnswer, PolicyChange
 
 
 class TunnelRequest(BaseModel):
@@ -36,6 +37,7 @@ class TunnelGrant(BaseModel):
     project_id: str
     public_url: str = Field(description="Where senders post.")
     expires_at: datetime
+    backlog: int = Field(description="Webhooks that wait to be delivered through this tunnel.")
 
 
 class Tunnel(BaseModel):
@@ -53,6 +55,13 @@ class ProjectAnswer(BaseModel):
     public_url: str
     created_at: datetime
     tunnel: Tunnel | None
+
+
+class ProjectDetail(ProjectAnswer):
+    """A project, its policy and what waits."""
+
+    policy: PolicyAnswer
+    backlog: BacklogAnswer | None = Field(description="null while the queue does not answer.")
 
 
 class ProjectList(BaseModel):
@@ -97,6 +106,7 @@ def build_api(
             project_id=grant.project_id,
             public_url=grant.public_url,
             expires_at=grant.expires_at,
+            backlog=grant.backlog,
         )
 
     @app.get("/v1/projects", responses=problem_responses(401, 503), tags=["projects"])
@@ -105,9 +115,14 @@ def build_api(
         return ProjectList(projects=[_answer(view) for view in await control.projects(token)])
 
     @app.get("/v1/projects/{name}", responses=problem_responses(401, 404, 503), tags=["projects"])
-    async def get_project(name: str, token: Token) -> ProjectAnswer:
-        """Show one project and who is connected to it."""
-        return _answer(await control.project(token, name))
+    async def get_project(name: str, token: Token) -> ProjectDetail:
+        """Show one project, who is connected to it, its policy and what waits."""
+        return _detail(await control.project(token, name))
+
+    @app.patch("/v1/projects/{name}", responses=problem_responses(401, 403, 404, 422, 503), tags=["projects"])
+    async def change_project(name: str, change: PolicyChange, token: Token) -> ProjectDetail:
+        """Change what is done with webhooks that cannot be delivered at once. For the project's owner."""
+        return _detail(await control.change_policy(token, name, change))
 
     for router in routers:
         app.include_router(router)
@@ -115,11 +130,27 @@ def build_api(
 
 
 def _answer(view: ProjectView) -> ProjectAnswer:
-    route = view.route
     return ProjectAnswer(
         id=view.project.id,
         name=view.project.name,
         public_url=view.public_url,
         created_at=view.project.created_at,
-        tunnel=Tunnel(id=route.tunnel_id, holder=route.holder) if route is not None else None,
+        tunnel=_tunnel(view),
     )
+
+
+def _detail(view: ProjectView) -> ProjectDetail:
+    return ProjectDetail(
+        id=view.project.id,
+        name=view.project.name,
+        public_url=view.public_url,
+        created_at=view.project.created_at,
+        tunnel=_tunnel(view),
+        policy=PolicyAnswer.of(view.project.policy),
+        backlog=None if view.backlog is None else BacklogAnswer.of(view.backlog),
+    )
+
+
+def _tunnel(view: ProjectView) -> Tunnel | None:
+    route = view.route
+    return Tunnel(id=route.tunnel_id, holder=route.holder) if route is not None else None

@@ -9,18 +9,34 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
-from whook.backplane.ports import Auth, Principal, Project, Projects, Route
+import trio
+
+from whook.backplane.ports import (
+    Auth,
+    Backlog,
+    Principal,
+    Project,
+    Projects,
+    Queue,
+    Route,
+    Unavailable,
+)
 from whook.chassis.drain import Drain
 from whook.chassis.names import check_project_name
 from whook.chassis.problem import ProblemError
 from whook_conductor.placement import Placement
+from whook_conductor.policy_api import PolicyChange
 from whook_conductor.projects import ProjectCache
 from whook_conductor.refusals import authenticate, unknown_project
 from whook_conductor.refusals import busy as _busy
 from whook_conductor.refusals import refusals as _refusals
 from whook_conductor.resolver import Refusal, Resolver
 from whook_conductor.routes import RouteTable
+
+_BACKLOG_TIME: Final = 2.0
+"""Seconds that an answer waits for the queue, whose word is only for information here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +48,8 @@ class Grant:
     project_id: str
     public_url: str
     expires_at: datetime
+    backlog: int
+    """Webhooks that wait to be delivered; 0 also while the queue cannot tell."""
 
     def __repr__(self) -> str:
         return f"<Grant for {self.project_id} until {self.expires_at.isoformat()}>"
@@ -44,6 +62,8 @@ class ProjectView:
     project: Project
     public_url: str
     route: Route | None
+    backlog: Backlog | None = None
+    """None where it was not asked for, or the queue does not answer."""
 
 
 class Control:
@@ -54,6 +74,7 @@ class Control:
         *,
         auth: Auth,
         projects: Projects,
+        queue: Queue,
         cache: ProjectCache,
         table: RouteTable,
         resolver: Resolver,
@@ -64,6 +85,7 @@ class Control:
         """`public_url` gives the address of a project by its name."""
         self._auth = auth
         self._projects = projects
+        self._queue = queue
         self._cache = cache
         self._table = table
         self._resolver = resolver
@@ -91,7 +113,15 @@ class Control:
             project = await self._projects.create(name)
             self._cache.remember(project)
             minted = await self._auth.mint_tunnel_token(principal, project, relay.id)
-        return Grant(relay.tunnel_url, minted.token, project.id, self._public_url(name), minted.expires_at)
+        backlog = None if watch else await self._backlog(project.id)
+        return Grant(
+            relay.tunnel_url,
+            minted.token,
+            project.id,
+            self._public_url(name),
+            minted.expires_at,
+            backlog.count if backlog is not None else 0,
+        )
 
     async def projects(self, token: str) -> list[ProjectView]:
         """Return the projects that the token's owner may see, by name. Raises `ProblemError`."""
@@ -109,7 +139,28 @@ class Control:
             project = await self._projects.get(name)
             if project is None or (visible is not None and name not in visible):
                 raise unknown_project()
-            return self._view(project)
+            return self._view(project, await self._backlog(project.id))
+
+    async def change_policy(self, token: str, name: str, change: PolicyChange) -> ProjectView:
+        """Change a project's policy and return the project. Raises `ProblemError`."""
+        with _refusals():
+            principal = await self._authenticate(token)
+            await self._auth.authorize_project(principal, name, "projects:write")
+            project = await self._projects.get(name)
+            if project is None:
+                raise unknown_project()
+            changed = await self._projects.set_policy(project.id, change.apply(project.policy))
+            if changed is None:
+                raise unknown_project()
+            self._cache.remember(changed)
+            return self._view(changed, await self._backlog(changed.id))
+
+    async def _backlog(self, project_id: str) -> Backlog | None:
+        try:
+            with trio.fail_after(_BACKLOG_TIME):
+                return await self._queue.backlog(project_id)
+        except (Unavailable, trio.TooSlowError):
+            return None
 
     async def _authenticate(self, token: str) -> Principal:
         return await authenticate(self._auth, token)
@@ -122,8 +173,9 @@ class Control:
             raise _busy(refusal.answer.slug, refusal.answer.title, detail) from None
         return route.relay_id
 
-    def _view(self, project: Project) -> ProjectView:
-        return ProjectView(project, self._public_url(project.name), self._table.lookup(project.name))
+    def _view(self, project: Project, backlog: Backlog | None = None) -> ProjectView:
+        url = self._public_url(project.name)
+        return ProjectView(project, url, self._table.lookup(project.name), backlog)
 
 
 def _check_name(name: str) -> None:

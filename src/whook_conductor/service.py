@@ -137,6 +137,7 @@ async def run_conductor(
         control = Control(
             auth=auth,
             projects=projects,
+            queue=queue,
             cache=parts.cache,
             table=parts.table,
             resolver=parts.resolver,

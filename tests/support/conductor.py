@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import shutil
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -237,6 +238,11 @@ class TableAuth:
         if owner != principal.user:
             raise AuthDenied("forbidden", "The project is another's.")
 
+    async def authorize_project(self, principal: Principal, project: str | None, scope: str) -> None:
+        await trio.lowlevel.checkpoint()
+        if project is not None and self.owners.get(project) != principal.user:
+            raise AuthDenied("hidden", "You have no project of this name.")
+
     async def projects_of(self, principal: Principal) -> frozenset[str] | None:
         await trio.lowlevel.checkpoint()
         return frozenset(name for name, owner in self.owners.items() if owner == principal.user)
@@ -260,11 +266,26 @@ class Stored:
         self.blobs = blobs
 
 
+_templates: list[tempfile.TemporaryDirectory[str]] = []
+
+
+async def _template() -> Path:
+    """Return a folder with the empty databases: making them takes longer than a test."""
+    if not _templates:
+        made = tempfile.TemporaryDirectory(prefix="whook-empty-")
+        async with open_memory_backplane() as backplane, open_stored(backplane.bus, Path(made.name)):
+            pass
+        _templates.append(made)
+    return Path(_templates[0].name)
+
+
 @asynccontextmanager
 async def open_stored(bus: Bus, folder: Path | None = None) -> AsyncIterator[Stored]:
     """Open them in a folder, or in one that goes at the end."""
     with contextlib.ExitStack() as stack:
         where = folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="whook-stored-")))
+        if folder is None:
+            shutil.copytree(await _template(), where, dirs_exist_ok=True)
         async with (
             open_sqlite_queue(sqlite_url(where / "queue.sqlite3"), bus) as queue,
             open_database(sqlite_url(where / "conductor.sqlite3"), CONDUCTOR) as database,

@@ -48,6 +48,7 @@ async def test_a_tunnel_is_granted_and_its_project_made() -> None:
             "project_id": "prj_fresh",
             "public_url": f"http://fresh.localhost:{rig.ports.ingress_port}",
             "expires_at": "2030-01-01T00:00:00Z",
+            "backlog": 0,
         }
         assert rig.auth.minted == [("ada", "fresh", "rly")]
         assert "fresh" in rig.projects.stored

@@ -22,8 +22,9 @@ CALLER: ContextVar[str] = ContextVar("whook_caller", default="")
 
 DenialReason = Literal["unknown", "expired", "revoked", "forbidden", "hidden"]
 
-ProjectScope = Literal["events:read", "events:replay"]
-"""What may be done in a project beyond opening tunnels: members read, developers and owners replay."""
+ProjectScope = Literal["events:read", "events:replay", "projects:write"]
+"""What may be done in a project beyond opening tunnels: members read, developers and owners replay, owners
+change its policy."""
 
 
 class AuthDenied(Exception):
