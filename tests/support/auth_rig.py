@@ -16,11 +16,13 @@ from pydantic import SecretStr
 
 from tests.support.clocks import WallClock
 from tests.support.deadlines import DEADLINE
-from tests.support.twins import sqlite_auth_store, sqlite_projects
-from whook.backplane.memory import open_memory_backplane
-from whook.backplane.ports import AuditEntry, AuthStore, Bus
+from tests.support.twins import sqlite_auth_store, sqlite_history, sqlite_projects
+from whook.backplane.memory import MemoryJournal, open_memory_backplane
+from whook.backplane.ports import AuditEntry, AuthStore, Bus, History
+from whook.backplane.sql import open_sqlite_queue, sqlite_url
 from whook.chassis.drain import Drain
 from whook.chassis.readiness import Readiness
+from whook.chassis.sealing import Sealer
 from whook.chassis.tunnel_token import Verifier
 from whook_auth.audit import AuditTrail
 from whook_auth.parts import make_parts
@@ -78,6 +80,7 @@ class AuthRig:
     """A token that may do everything."""
     client: httpx.AsyncClient
     recorded: Recorded
+    history: History
     deleted: trio.Event
     """Set once the conductor has deleted a project."""
 
@@ -121,6 +124,10 @@ async def open_auth_rig(
         backplane = await stack.enter_async_context(open_memory_backplane())
         store = await stack.enter_async_context(sqlite_auth_store(folder))
         projects = await stack.enter_async_context(sqlite_projects(folder, backplane.bus))
+        history, blobs = await stack.enter_async_context(sqlite_history(folder, Sealer()))
+        queue = await stack.enter_async_context(
+            open_sqlite_queue(sqlite_url(folder / "queue.db"), backplane.bus)
+        )
         auth = await stack.enter_async_context(open_auth(store, backplane.bus, now=clock))
         recorded, deleted = Recorded(auth.trail), trio.Event()
         delete = projects.delete
@@ -169,6 +176,10 @@ async def open_auth_rig(
                     bus=backplane.bus,
                     projects=projects,
                     auth=auth,
+                    queue=queue,
+                    blobs=blobs,
+                    history=history,
+                    journal=MemoryJournal(),
                     drain=drain,
                     readiness=Readiness(drain),
                 )
@@ -186,6 +197,7 @@ async def open_auth_rig(
                 admin=admin,
                 client=client,
                 recorded=recorded,
+                history=history,
                 deleted=deleted,
             )
             await client.aclose()
