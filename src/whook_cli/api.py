@@ -52,6 +52,8 @@ class Grant:
     project_id: str
     public_url: str
     expires_at: str
+    backlog: int = 0
+    """Webhooks that wait and will come through this tunnel."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,7 +107,7 @@ class Storing(Dialogue):
         event = self.event(body)
         self.storing = True
         self.sender.within(context.settings.queue_timeout + _SLACK)
-        refused = await context.buffering.store(event, body, self.rules, attempts=1 if self.tried else 0)
+        refused = await context.buffering.store(event, body, self.rules, attempts=int(self.tried))
         if refused is not None:
             self.storing = False
             return self._refusal(refused, close=close)

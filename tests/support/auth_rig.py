@@ -15,14 +15,13 @@ import trio
 from pydantic import SecretStr
 
 from tests.support.clocks import WallClock
+from tests.support.conductor import open_stored
 from tests.support.deadlines import DEADLINE
-from tests.support.twins import sqlite_auth_store, sqlite_history, sqlite_projects
+from tests.support.twins import sqlite_auth_store, sqlite_projects
 from whook.backplane.memory import MemoryJournal, open_memory_backplane
-from whook.backplane.ports import AuditEntry, AuthStore, Bus, History
-from whook.backplane.sql import open_sqlite_queue, sqlite_url
+from whook.backplane.ports import AuditEntry, AuthStore, Bus
 from whook.chassis.drain import Drain
 from whook.chassis.readiness import Readiness
-from whook.chassis.sealing import Sealer
 from whook.chassis.tunnel_token import Verifier
 from whook_auth.audit import AuditTrail
 from whook_auth.parts import make_parts
@@ -80,7 +79,6 @@ class AuthRig:
     """A token that may do everything."""
     client: httpx.AsyncClient
     recorded: Recorded
-    history: History
     deleted: trio.Event
     """Set once the conductor has deleted a project."""
 
@@ -124,10 +122,6 @@ async def open_auth_rig(
         backplane = await stack.enter_async_context(open_memory_backplane())
         store = await stack.enter_async_context(sqlite_auth_store(folder))
         projects = await stack.enter_async_context(sqlite_projects(folder, backplane.bus))
-        history, blobs = await stack.enter_async_context(sqlite_history(folder, Sealer()))
-        queue = await stack.enter_async_context(
-            open_sqlite_queue(sqlite_url(folder / "queue.db"), backplane.bus)
-        )
         auth = await stack.enter_async_context(open_auth(store, backplane.bus, now=clock))
         recorded, deleted = Recorded(auth.trail), trio.Event()
         delete = projects.delete
@@ -138,6 +132,7 @@ async def open_auth_rig(
             return done
 
         projects.delete = delete_and_tell  # type: ignore[method-assign]
+        stored = await stack.enter_async_context(open_stored(backplane.bus))
         client = httpx.AsyncClient(timeout=DEADLINE, trust_env=False)
         await stack.enter_async_context(client)
         make = partial(
@@ -176,9 +171,9 @@ async def open_auth_rig(
                     bus=backplane.bus,
                     projects=projects,
                     auth=auth,
-                    queue=queue,
-                    blobs=blobs,
-                    history=history,
+                    queue=stored.queue,
+                    history=stored.history,
+                    blobs=stored.blobs,
                     journal=MemoryJournal(),
                     drain=drain,
                     readiness=Readiness(drain),
@@ -197,7 +192,6 @@ async def open_auth_rig(
                 admin=admin,
                 client=client,
                 recorded=recorded,
-                history=history,
                 deleted=deleted,
             )
             await client.aclose()

@@ -24,7 +24,7 @@ from tests.support.conductor import (
     relay_info,
 )
 from tests.support.deadlines import DEADLINE
-from whook.backplane.memory import open_memory_backplane
+from whook.backplane.memory import MemoryJournal, open_memory_backplane
 from whook.backplane.ports import Project, Route
 from whook.chassis.drain import Drain
 from whook.chassis.tcp import Peer
@@ -121,6 +121,7 @@ async def test_nothing_is_left(phase: Phase) -> None:
             stored.queue,
             stored.blobs,
             stored.history,
+            MemoryJournal(),
             Drain(),
             [outcomes.extend],
         )
