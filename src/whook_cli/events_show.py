@@ -45,7 +45,7 @@ class Look:
     def block(self, event: EventDetail) -> str:
         """Give everything that is known of one event."""
         request = event.request
-        lines = [
+        lines: list[str | None] = [
             f"{self._paint('1', printable(event.id))}  {printable(event.project)}  {printable(event.state)}",
             f"received {_clock(event.received_at, exact=True)} from {printable(event.peer)} "
             f"by {printable(request.scheme)}, {size(event.body_size)} of body",
@@ -55,8 +55,10 @@ class Look:
         lines += self._message(">", start, request.headers, request.body)
         lines += self._trailers(">", request.trailers)
         for delivery in event.history:
-            lines += ["", *self._delivery(delivery)]
-        return "\n".join(lines)
+            lines += ["" if lines[-1] else None, *self._delivery(delivery)]
+        while not lines[-1]:
+            lines.pop()
+        return "\n".join(line for line in lines if line is not None)
 
     def _delivery(self, one: Delivery) -> list[str]:
         head = f", head after {duration(one.to_head)}" if one.to_head is not None else ""

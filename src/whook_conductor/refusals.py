@@ -11,10 +11,14 @@ from contextlib import contextmanager
 from typing import Final
 
 from whook.backplane.ports import Auth, AuthDenied, Principal, Unavailable
+from whook.chassis.logs import get_logger
 from whook.chassis.problem import ProblemError
+from whook.chassis.sealing import SealError
 
 _RETRY_AFTER: Final = (2, 8)
 """Seconds, drawn at random, that spread the clients of a full or restarting cluster."""
+
+_log = get_logger("whook.conductor.api")
 
 
 def busy(slug: str, title: str, detail: str) -> ProblemError:
@@ -45,5 +49,11 @@ def refusals() -> Generator[None]:
         if denied.reason == "forbidden":
             raise ProblemError(403, "forbidden", "Forbidden", denied.detail) from None
         raise ProblemError(401, "unauthorized", "Unauthorized", denied.detail, reason=denied.reason) from None
+    except SealError as error:
+        # Nothing that whoever asks can mend, hence an outage to them and an error to the operator.
+        _log.error("what is stored cannot be decrypted", error=str(error))
+        raise busy(
+            "unavailable", "Temporarily unavailable", "The server cannot read what it stored."
+        ) from None
     except Unavailable:
         raise busy("unavailable", "Temporarily unavailable", "The server cannot decide this now.") from None

@@ -1,7 +1,7 @@
 """The conductor's supervision tree. `run_conductor` is called by the composition root with its ports open.
 
 conductor body
-└─ infrastructure: route sync · relay watch · project sync · backlog sync · trunks · recorder
+└─ infrastructure: route sync · relay watch · project sync · backlog sync · trunks · recorder · followers
    │                                                       an early return is fatal
    └─ handlers: ingress → connections · API · dispatcher → backlogs → deliveries
                                                            end with the drain, at its deadline by force

@@ -105,22 +105,22 @@ async def test_filters(rig: EventsRig) -> None:
     assert await ids(since=at, state="answered") == [bad.id]
 
 
-@pytest.mark.parametrize(
-    "params",
-    [
-        {"limit": 0},
-        {"limit": 201},
-        {"state": "lost"},
-        {"order": "random"},
-        {"since": "yesterday"},
-        {"since": "2026-11-23T20:00:00"},
-        {"after": "evt_1"},
-        {"grep": "a\0"},
-        {"grep": "a" * 201},
-    ],
-)
-async def test_what_cannot_be_asked_is_422(rig: EventsRig, params: dict[str, Any]) -> None:
-    assert_problem(await rig.ask("GET", "/projects/shop/events", params=params), 422, "invalid-request")
+UNASKABLE: list[dict[str, Any]] = [
+    {"limit": 0},
+    {"limit": 201},
+    {"state": "lost"},
+    {"order": "random"},
+    {"since": "yesterday"},
+    {"since": "2026-11-23T20:00:00"},
+    {"after": "evt_1"},
+    {"grep": "a\0"},
+    {"grep": "a" * 201},
+]
+
+
+async def test_what_cannot_be_asked_is_422(rig: EventsRig) -> None:
+    for params in UNASKABLE:
+        assert_problem(await rig.ask("GET", "/projects/shop/events", params=params), 422, "invalid-request")
 
 
 async def test_a_detail_has_the_request_and_every_delivery(rig: EventsRig) -> None:
@@ -225,15 +225,15 @@ async def test_an_event_without_a_body_has_an_empty_one(rig: EventsRig) -> None:
     assert (await rig.ask("GET", f"/projects/shop/events/{event.id}/raw")).content.endswith(b"\r\n\r\n")
 
 
-@pytest.mark.parametrize("event", ["nonsense", "evt_1", new_id("evt"), new_id("prj")])
-async def test_an_unknown_event_is_404(rig: EventsRig, event: str) -> None:
-    for path in (
-        f"/events/{event}",
-        f"/projects/shop/events/{event}",
-        f"/projects/shop/events/{event}/raw",
-        f"/projects/shop/events/{event}/body",
-    ):
-        assert_problem(await rig.ask("GET", path), 404, "unknown-event")
+async def test_an_unknown_event_is_404(rig: EventsRig) -> None:
+    for event in ("nonsense", "evt_1", new_id("evt"), new_id("prj")):
+        for path in (
+            f"/events/{event}",
+            f"/projects/shop/events/{event}",
+            f"/projects/shop/events/{event}/raw",
+            f"/projects/shop/events/{event}/body",
+        ):
+            assert_problem(await rig.ask("GET", path), 404, "unknown-event")
 
 
 async def test_the_backlog(rig: EventsRig) -> None:

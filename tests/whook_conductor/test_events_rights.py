@@ -45,18 +45,18 @@ def kind(response: httpx.Response) -> tuple[int, str]:
     return response.status_code, response.json()["type"].rpartition(":")[2]
 
 
-@pytest.mark.parametrize("who", ["ann", "bob", "vic", "admin"])
-async def test_every_member_reads(rig: EventsRig, who: str) -> None:
+async def test_every_member_reads(rig: EventsRig) -> None:
     event = await recorded(rig)
-    for path in readings(event):
-        assert (await rig.ask("GET", path, who=who)).status_code == 200, path
+    for who in ("ann", "bob", "vic", "admin"):
+        for path in readings(event):
+            assert (await rig.ask("GET", path, who=who)).status_code == 200, (who, path)
 
 
-@pytest.mark.parametrize(("who", "status"), [("ann", 202), ("bob", 202), ("admin", 202), ("vic", 403)])
-async def test_owners_and_developers_replay(rig: EventsRig, who: str, status: int) -> None:
+async def test_owners_and_developers_replay(rig: EventsRig) -> None:
     event = await recorded(rig)
-    assert (await replay(rig, event, who)).status_code == status
-    assert len(await rig.queued()) == (status == 202)
+    for who, status in (("ann", 202), ("bob", 202), ("admin", 202), ("vic", 403)):
+        assert (await replay(rig, event, who)).status_code == status, who
+    assert len(await rig.queued()) == 3
 
 
 async def refused(rig: EventsRig, response: httpx.Response, status: int, slug: str, action: str) -> None:
