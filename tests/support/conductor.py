@@ -23,7 +23,7 @@ import trio.testing
 
 from tests.support.async_http import Client, connect
 from tests.support.deadlines import DEADLINE
-from whook.backplane.memory import open_memory_backplane
+from whook.backplane.memory import MemoryJournal, open_memory_backplane
 from whook.backplane.ports import (
     TOPIC_PROJECTS,
     AuthDenied,
@@ -401,6 +401,7 @@ async def open_conductor(
                 queue=stored.queue,
                 blobs=stored.blobs,
                 history=stored.history,
+                journal=MemoryJournal(),
                 drain=drain,
                 readiness=rig.readiness,
                 outcome_consumers=[keep],

@@ -15,7 +15,7 @@ import trio.testing
 from tests.support.async_http import post
 from tests.support.conductor import KEY, Rig, answer, head, open_conductor, open_stored, read_body
 from tests.support.deadlines import DEADLINE
-from whook.backplane.memory import open_memory_backplane
+from whook.backplane.memory import MemoryJournal, open_memory_backplane
 from whook.backplane.ports import EventQuery, ProjectPolicy, QueueLimits, StoredEvent, Unavailable
 from whook.chassis.drain import Drain
 from whook.chassis.ids import new_id
@@ -409,6 +409,7 @@ async def another(
         queue=rig.queue,
         blobs=rig.stored.blobs,
         history=rig.stored.history,
+        journal=MemoryJournal(),
         drain=drain,
         readiness=Readiness(drain),
         task_status=task_status,
