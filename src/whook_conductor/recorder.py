@@ -30,9 +30,12 @@ from whook_conductor.settings import ConductorSettings
 
 MAX_PENDING: Final = 20_000
 """Outcomes held while the journal does not take any. Their bodies are bounded by `capture.MAX_HELD`."""
-BATCH_COUNT: Final = 1_000
-BATCH_BYTES: Final = 524_288
+BATCH_COUNT: Final = 2_000
+BATCH_BYTES: Final = 1_048_576
 """A batch for the journal ends with the news that reaches either."""
+GATHER_SECONDS: Final = 0.5
+"""Pause between two times that all that has gathered goes to the journal: large batches are what makes
+recording cheap."""
 PRUNE_SECONDS: Final = 60.0
 """Between two runs of the pruner, over all conductors."""
 WARN_SECONDS: Final = 30.0
@@ -108,6 +111,7 @@ class HistoryRecorder:
         self._waiting = waiting
         self._pending: deque[Outcome] = deque()
         self._wake = trio.Event()
+        self._finishing = trio.Event()
         self._idle = trio.Event()
         self._idle.set()
         self._unstored = 0
@@ -149,6 +153,7 @@ class HistoryRecorder:
 
     async def finish(self, seconds: float) -> None:
         """Wait until all that was taken is where it outlives this process, but no longer than that."""
+        self._finishing.set()
         with trio.move_on_after(seconds):
             while self._pending or self._unstored:
                 await self._idle.wait()
@@ -180,6 +185,8 @@ class HistoryRecorder:
                     self._pending.popleft()
                 await trio.lowlevel.checkpoint()
             self._rest()
+            with trio.move_on_after(GATHER_SECONDS):
+                await self._finishing.wait()
 
     def _next_batch(self) -> tuple[list[Outcome], list[Record]]:
         chunk: list[Outcome] = []
