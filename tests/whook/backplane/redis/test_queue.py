@@ -77,6 +77,9 @@ async def test_redis_is_looked_at_until_it_passes_and_again_after_it_was_away(
         await queue.append(event(), UNLIMITED)
         server.kill()
         server.start()  # with its options of before
+        # The child that writes its file may hold the old connection open for a while.
+        with pytest.raises(Unavailable):
+            await queue.append(event(), UNLIMITED)
         with pytest.raises(Unavailable, match="appendonly"):
             await queue.append(event(), UNLIMITED)
 
@@ -91,8 +94,7 @@ async def test_a_full_redis_takes_nothing_and_delivers_what_waits(tmp_path: Path
             [one] = await read(queue, first, limit=1)
             await queue.leave("first")
             with server.client() as client:
-                client.config_set("maxmemory", "1mb")
-                assert client.info("memory")["used_memory"] > 1_000_000
+                client.config_set("maxmemory", "1")
             before = await queue.backlogs()
             with pytest.raises(Unavailable, match="memory"):
                 await queue.append(event(), UNLIMITED)
