@@ -57,7 +57,9 @@ async def test_request_and_response_are_recorded_byte_for_byte() -> None:
         await exchange.send_data(b"\2\3\4", end=True)
 
     async with open_conductor(handler) as rig:
-        await rig.ask(post(BODY, b"X-Sig: \xe9  two", b"x-sig: again", b"Connection: keep-alive, x-hop"), b"POST")
+        await rig.ask(
+            post(BODY, b"X-Sig: \xe9  two", b"x-sig: again", b"Connection: keep-alive, x-hop"), b"POST"
+        )
         (found,) = await recorded(rig)
     event = found.event
     assert (event.method, event.target, event.version) == (b"POST", b"/hook?q=%20%C3%A9", b"1.1")
