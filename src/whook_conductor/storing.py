@@ -71,6 +71,8 @@ class Storing(Dialogue):
         data = await self._store(refusal.answer, close=close)
         head, sender = self.head, self.sender
         reuse = self.upload.complete and head.keep_alive and not close
+        if self.outcome.result != "buffered" and head.version == b"1.0":
+            reuse = False  # as `_refusal` has said
         if not reuse and (head.keep_alive or not self.upload.complete):
             sender.may_send_more(unfinished=not self.upload.complete)
         sender.phase = Phase.RESPONDING
