@@ -70,8 +70,8 @@ def ask(account: AccountOptions, question: Callable[[EventsApi], Awaitable[T]]) 
         error: Exception = group
         while isinstance(error, ExceptionGroup):
             error = error.exceptions[0]
-        if isinstance(error, (Exit, OSError)):
-            raise error from group
+        if isinstance(error, Exit):
+            raise Exit(error.code, error.message, hint=error.hint) from group
         raise
 
 
