@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
 from tests.support.deadlines import DEADLINE
 from tests.support.events_rig import EventsRig, open_events_rig
@@ -220,6 +221,40 @@ async def test_replay_at_the_pace_in_which_they_came(house: House) -> None:
         await house.events("replay", "--project", "shop", "--until", since(9), "--speed", "1x")
     assert [entry.event.id for entry in await house.rig.queued()] == [event.id for event in events]
     assert times[2] - times[0] >= 0.55
+
+
+async def test_what_waits_already_is_left_out_of_a_range(house: House) -> None:
+    (event,) = await house.answered(1)
+    waits = [house.shop_event(T0 + 1 + n) for n in range(2)]
+    await house.record(*(news(one, "buffered") for one in waits))
+    ran = await house.events("replay", "--project", "shop", "--until", since(9))
+    assert (ran.code, ran.out) == (0, "Queued 1 event for delivery, in order.\n")
+    assert ran.err == "whook: 2 left out, which wait to be delivered already\n"
+    assert [entry.event.id for entry in await house.rig.queued()] == [event.id]
+
+
+async def test_a_replay_that_is_stopped_says_how_far_it_came(house: House) -> None:
+    events = [house.shop_event(T0), house.shop_event(T0 + 3_600)]
+    await house.record(*(news(event, "answered") for event in events))
+    environment = clean_environment(house.home) | {
+        "WHOOK_SERVER": house.rig.url.removesuffix("/v1"),
+        "WHOOK_TOKEN": house.rig.tokens["ann"],
+    }
+    words = ["replay", "--project", "shop", "--until", since(9_999), "--speed", "1x"]
+    with trio.fail_after(2 * DEADLINE):
+        process = await trio.lowlevel.open_process(
+            [sys.executable, "-m", "whook_cli", "events", *words],
+            env=environment,
+            cwd=house.home,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        assert process.stderr is not None
+        while (await house.rig.queue.backlog(house.rig.shop.id)).count == 0:
+            await trio.testing.wait_all_tasks_blocked(0.05)
+        process.terminate()
+        assert await process.wait() == ExitCode.INCOMPLETE
+        assert bytes(await process.stderr.receive_some()) == b"whook: stopped after 1\n"
 
 
 async def test_replay_to_a_url_is_byte_exact(house: House, origin: Origin) -> None:
