@@ -234,13 +234,14 @@ class HistoryRecorder:
         """Store news, however long it takes until the history answers."""
         retry = Retry()
         told = _Told("the history does not answer")
-        while True:
+        stored = False
+        while not stored:
             try:
                 await self._history.record(records)
+                stored = True
             except Unavailable as error:
                 told.warn(error)
                 await retry.pause()
-                continue
             except Exception:  # noqa: BLE001 - see the module's docstring
                 if len(records) == 1:
                     _log.exception("news of an event cannot be recorded", event_id=records[0].event_id)
@@ -250,9 +251,8 @@ class HistoryRecorder:
                 for record in records:
                     await self._record([record])
                 return
-            self.recorded += len(records)
-            self.lag = time.time() - records[0].at
-            return
+        self.recorded += len(records)
+        self.lag = time.time() - records[0].at
 
     # -- and out again ------------------------------------------------------------------------------------
 
