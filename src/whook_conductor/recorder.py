@@ -162,7 +162,7 @@ class HistoryRecorder:
 
     async def _feed(self) -> NoReturn:
         retry = Retry()
-        told = _Told("the journal of the history does not take anything")
+        told = _Told("journal")
         while True:
             await self._wake.wait()
             self._wake = trio.Event()
@@ -210,7 +210,7 @@ class HistoryRecorder:
 
     async def _store(self) -> NoReturn:
         retry = Retry()
-        told = _Told("the journal of the history cannot be read")
+        told = _Told("journal")
         while True:
             try:
                 entries = await self._journal.read()
@@ -233,7 +233,7 @@ class HistoryRecorder:
     async def _record(self, records: list[Record]) -> None:
         """Store news, however long it takes until the history answers."""
         retry = Retry()
-        told = _Told("the history does not answer")
+        told = _Told("history")
         stored = False
         while not stored:
             try:
@@ -317,4 +317,6 @@ class _Told:
         """Log it if it was not logged lately."""
         if trio.current_time() >= self._next:
             self._next = trio.current_time() + WARN_SECONDS
-            _log.warning(self._what, error=str(error) or type(error).__name__)
+            _log.warning(
+                "the history is behind", waits_for=self._what, error=str(error) or type(error).__name__
+            )
