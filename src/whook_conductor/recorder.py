@@ -30,9 +30,12 @@ from whook_conductor.settings import ConductorSettings
 
 MAX_PENDING: Final = 20_000
 """Outcomes held while the journal does not take any. Their bodies are bounded by `capture.MAX_HELD`."""
-BATCH_COUNT: Final = 1_000
-BATCH_BYTES: Final = 524_288
+BATCH_COUNT: Final = 2_000
+BATCH_BYTES: Final = 1_048_576
 """A batch for the journal ends with the news that reaches either."""
+GATHER_SECONDS: Final = 0.5
+"""Pause between two times that all that has gathered goes to the journal: large batches are what makes
+recording cheap."""
 PRUNE_SECONDS: Final = 60.0
 """Between two runs of the pruner, over all conductors."""
 WARN_SECONDS: Final = 30.0
@@ -108,6 +111,7 @@ class HistoryRecorder:
         self._waiting = waiting
         self._pending: deque[Outcome] = deque()
         self._wake = trio.Event()
+        self._finishing = trio.Event()
         self._idle = trio.Event()
         self._idle.set()
         self._unstored = 0
@@ -149,6 +153,7 @@ class HistoryRecorder:
 
     async def finish(self, seconds: float) -> None:
         """Wait until all that was taken is where it outlives this process, but no longer than that."""
+        self._finishing.set()
         with trio.move_on_after(seconds):
             while self._pending or self._unstored:
                 await self._idle.wait()
@@ -157,7 +162,7 @@ class HistoryRecorder:
 
     async def _feed(self) -> NoReturn:
         retry = Retry()
-        told = _Told("the journal of the history does not take anything")
+        told = _Told("journal")
         while True:
             await self._wake.wait()
             self._wake = trio.Event()
@@ -180,6 +185,8 @@ class HistoryRecorder:
                     self._pending.popleft()
                 await trio.lowlevel.checkpoint()
             self._rest()
+            with trio.move_on_after(GATHER_SECONDS):
+                await self._finishing.wait()
 
     def _next_batch(self) -> tuple[list[Outcome], list[Record]]:
         chunk: list[Outcome] = []
@@ -203,7 +210,7 @@ class HistoryRecorder:
 
     async def _store(self) -> NoReturn:
         retry = Retry()
-        told = _Told("the journal of the history cannot be read")
+        told = _Told("journal")
         while True:
             try:
                 entries = await self._journal.read()
@@ -226,14 +233,15 @@ class HistoryRecorder:
     async def _record(self, records: list[Record]) -> None:
         """Store news, however long it takes until the history answers."""
         retry = Retry()
-        told = _Told("the history does not answer")
-        while True:
+        told = _Told("history")
+        stored = False
+        while not stored:
             try:
                 await self._history.record(records)
+                stored = True
             except Unavailable as error:
                 told.warn(error)
                 await retry.pause()
-                continue
             except Exception:  # noqa: BLE001 - see the module's docstring
                 if len(records) == 1:
                     _log.exception("news of an event cannot be recorded", event_id=records[0].event_id)
@@ -243,9 +251,8 @@ class HistoryRecorder:
                 for record in records:
                     await self._record([record])
                 return
-            self.recorded += len(records)
-            self.lag = time.time() - records[0].at
-            return
+        self.recorded += len(records)
+        self.lag = time.time() - records[0].at
 
     # -- and out again ------------------------------------------------------------------------------------
 
@@ -310,4 +317,6 @@ class _Told:
         """Log it if it was not logged lately."""
         if trio.current_time() >= self._next:
             self._next = trio.current_time() + WARN_SECONDS
-            _log.warning(self._what, error=str(error) or type(error).__name__)
+            _log.warning(
+                "the history is behind", waits_for=self._what, error=str(error) or type(error).__name__
+            )

@@ -26,6 +26,9 @@ would only queue for Python's interpreter lock."""
 BUSY_SECONDS = 5.0
 """How long a statement waits for another process's write before it fails with Unavailable."""
 
+CACHE_KIB = 16_384
+"""Of the connection that writes, as far as it is needed."""
+
 SWITCH_ATTEMPTS = 10
 """Tries to switch a new file to WAL: each failure means that another program got further, and the first that
 succeeds ends it for all."""
@@ -95,6 +98,8 @@ def _sqlite_engine(url: URL, *, write: bool) -> Engine:
         connection.execute("PRAGMA foreign_keys = ON")
         # What was acknowledged survives a power cut: a token is shown once, and a name is claimed once.
         connection.execute("PRAGMA synchronous = FULL")
+        # A batch for the history fits into it, so that no page of one transaction is written twice.
+        connection.execute(f"PRAGMA cache_size = -{CACHE_KIB if write else CACHE_KIB // 8}")
         if not write:
             connection.execute("PRAGMA query_only = ON")
 
