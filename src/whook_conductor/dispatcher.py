@@ -85,7 +85,7 @@ class Dispatcher:
         self._working: dict[str, Deliverer | None] = {}
         """By project; None while its ownership is asked for."""
         self._all_done = trio.Event()
-        self.totals = dict.fromkeys((*get_args(Verdict), "defect"), 0)
+        self.totals: dict[str, int] = dict.fromkeys((*get_args(Verdict), "defect"), 0)
         self._tools = Tools(
             queue=queue,
             history=history,

@@ -15,7 +15,7 @@ import trio
 from pydantic import SecretStr
 
 from tests.support.clocks import WallClock
-from tests.support.conductor import open_stored
+from tests.support.conductor_stores import open_stored
 from tests.support.deadlines import DEADLINE
 from tests.support.twins import sqlite_auth_store, sqlite_projects
 from whook.backplane.memory import MemoryJournal, open_memory_backplane

@@ -13,16 +13,15 @@ import trio.testing
 from tests.support.async_http import Client, get, post, request
 from tests.support.conductor import (
     KEY,
-    DictProjects,
     FarEnd,
     Handler,
     answer,
     echo,
     head,
-    open_stored,
     read_body,
     relay_info,
 )
+from tests.support.conductor_stores import DictProjects, open_stored
 from tests.support.deadlines import DEADLINE
 from whook.backplane.memory import MemoryJournal, open_memory_backplane
 from whook.backplane.ports import Project, Route
