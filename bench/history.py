@@ -111,7 +111,9 @@ def run(shape: str, connections: int, size: int, seconds: float, rounds: int) ->
             for system in (off, on) if n % 2 == 0 else (on, off):
                 cell = measure(system, connections, size, seconds)
                 cells.append(replace(cell, system=f"{shape}, {cell.system}"))
-                sys.stderr.write(f"{cell.system:12} {cell.cpu_us:6.1f} µs, {cell.requests_per_second:,.0f}/s\n")
+                sys.stderr.write(
+                    f"{cell.system:12} {cell.cpu_us:6.1f} µs, {cell.requests_per_second:,.0f}/s\n"
+                )
         recorded = _settled(events) - before
     without = [cell for cell in cells if cell.system.endswith("without")]
     with_it = [cell for cell in cells if not cell.system.endswith("without")]

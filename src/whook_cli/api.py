@@ -118,7 +118,7 @@ class Calls:
         body: dict[str, object] | None = None,
         form: dict[str, str] | None = None,
         params: list[tuple[str, str]] | None = None,
-        timeout: float = TIMEOUT,
+        seconds: float = TIMEOUT,
     ) -> Reply:
         """Make one call. A refusal is a reply as well; a server that cannot answer now is `Unavailable`."""
         import httpx
@@ -134,7 +134,7 @@ class Calls:
                 data=form,
                 params=tuple(params) if params else None,
                 headers=headers,
-                timeout=timeout,
+                timeout=seconds,
             )
         except httpx.TimeoutException:
             raise Unavailable(f"{url} does not answer", answered=False) from None

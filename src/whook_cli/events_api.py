@@ -208,7 +208,7 @@ class EventsApi:
         if after is not None:
             params += [("after", str(after)), ("wait", f"{WAIT:g}")]
         url = f"{self.server}/v1/{_project(project)}/events/follow"
-        reply = await self.calls.call("GET", url, token=self.token, params=params, timeout=PATIENCE)
+        reply = await self.calls.call("GET", url, token=self.token, params=params, seconds=PATIENCE)
         _check(reply)
         return _read(reply, Followed)
 
@@ -236,7 +236,7 @@ class EventsApi:
         url = f"{self.server}/v1/{path}"
         try:
             return await self.calls.call(
-                method, url, token=self.token, params=params, body=body, timeout=PATIENCE
+                method, url, token=self.token, params=params, body=body, seconds=PATIENCE
             )
         except Unavailable as error:
             raise Exit(ExitCode.UNREACHABLE, str(error)) from None

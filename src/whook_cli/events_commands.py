@@ -70,8 +70,8 @@ def ask(account: AccountOptions, question: Callable[[EventsApi], Awaitable[T]]) 
         error: Exception = group
         while isinstance(error, ExceptionGroup):
             error = error.exceptions[0]
-        if isinstance(error, (Exit, OSError)):
-            raise error from group
+        if isinstance(error, Exit):
+            raise Exit(error.code, error.message, hint=error.hint) from group
         raise
 
 
@@ -118,8 +118,11 @@ def run_export(
     async def fetch(api: EventsApi) -> list[Exported]:
         found = []
         for event_id in event_ids:
-            event = await api.get(event_id)
-            found.append(Exported(event, await api.raw(event.project, event.id)))
+            try:
+                event = await api.get(event_id)
+                found.append(Exported(event, await api.raw(event.project, event.id)))
+            except Exit as error:
+                raise Exit(error.code, f"{event_id}: {error.message}", hint=error.hint) from None
         return found
 
     with readers_may_leave():

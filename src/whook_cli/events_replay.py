@@ -30,7 +30,6 @@ _AT_ONCE: Final = 1_000
 _REASONS: Final = {
     "unknown-event": "there is no such event (any more)",
     "body-not-kept": "its body was not kept",
-    "still-waiting": "it waits to be delivered already",
 }
 _STOPPED: Final = {
     "queue-full": "as much waits as may: deliver that first",
@@ -60,12 +59,16 @@ class _Tally:
     def __init__(self) -> None:
         self.done = 0
         self.left_out = 0
+        self.waiting = 0
 
     def take(self, got: Replayed) -> None:
         self.done += len(got.queued)
         for one in got.skipped:
+            if one.reason == "still-waiting":
+                self.waiting += 1
+                continue
             complain(f"{one.event} is not replayed: {_REASONS.get(one.reason, one.reason)}")
-            self.left_out += one.reason != "still-waiting"
+            self.left_out += 1
         if got.stopped is not None:
             raise Exit(
                 ExitCode.INCOMPLETE,
@@ -83,11 +86,11 @@ def run_replay(account: AccountOptions, plan: ReplayPlan) -> None:
     target = parse_target(plan.to) if plan.to is not None else None
     tally = _Tally()
 
-    async def main(api: EventsApi) -> None:
+    async def main(api: EventsApi) -> bool:
         async with open_stop() as stop:
             if target is None:
                 await _by_server(api, plan, tally, stop)
-                return
+                return stop.begun
             async with (
                 open_display(as_json=False, out=sys.stdout, err=sys.stderr) as display,
                 open_sender(
@@ -97,14 +100,20 @@ def run_replay(account: AccountOptions, plan: ReplayPlan) -> None:
                 await _in_order(api, plan, stop, _to_url(api, sender, display, tally))
         if stop.forced:
             raise cut_off()
+        return stop.begun
 
+    stopped = False
     with readers_may_leave():
-        ask(account, main)
+        stopped = ask(account, main)
         what = "event" if tally.done == 1 else "events"
         if target is None:
             say(f"Queued {tally.done} {what} for delivery, in order.")
         else:
             say(f"Sent {tally.done} {what} to {target.url}.")
+    if tally.waiting:
+        complain(f"{tally.waiting} left out, which wait to be delivered already")
+    if stopped:
+        raise Exit(ExitCode.INCOMPLETE, f"stopped after {tally.done}")
     if tally.left_out:
         raise Exit(ExitCode.INCOMPLETE, f"{tally.left_out} not replayed")
 

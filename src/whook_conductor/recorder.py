@@ -162,7 +162,7 @@ class HistoryRecorder:
 
     async def _feed(self) -> NoReturn:
         retry = Retry()
-        told = _Told("the journal of the history does not take anything")
+        told = _Told("journal")
         while True:
             await self._wake.wait()
             self._wake = trio.Event()
@@ -210,7 +210,7 @@ class HistoryRecorder:
 
     async def _store(self) -> NoReturn:
         retry = Retry()
-        told = _Told("the journal of the history cannot be read")
+        told = _Told("journal")
         while True:
             try:
                 entries = await self._journal.read()
@@ -233,14 +233,15 @@ class HistoryRecorder:
     async def _record(self, records: list[Record]) -> None:
         """Store news, however long it takes until the history answers."""
         retry = Retry()
-        told = _Told("the history does not answer")
-        while True:
+        told = _Told("history")
+        stored = False
+        while not stored:
             try:
                 await self._history.record(records)
+                stored = True
             except Unavailable as error:
                 told.warn(error)
                 await retry.pause()
-                continue
             except Exception:  # noqa: BLE001 - see the module's docstring
                 if len(records) == 1:
                     _log.exception("news of an event cannot be recorded", event_id=records[0].event_id)
@@ -250,9 +251,8 @@ class HistoryRecorder:
                 for record in records:
                     await self._record([record])
                 return
-            self.recorded += len(records)
-            self.lag = time.time() - records[0].at
-            return
+        self.recorded += len(records)
+        self.lag = time.time() - records[0].at
 
     # -- and out again ------------------------------------------------------------------------------------
 
@@ -317,4 +317,6 @@ class _Told:
         """Log it if it was not logged lately."""
         if trio.current_time() >= self._next:
             self._next = trio.current_time() + WARN_SECONDS
-            _log.warning(self._what, error=str(error) or type(error).__name__)
+            _log.warning(
+                "the history is behind", waits_for=self._what, error=str(error) or type(error).__name__
+            )

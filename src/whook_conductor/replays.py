@@ -18,6 +18,7 @@ from whook.backplane.ports import (
     Blobs,
     EventDetail,
     EventQuery,
+    Found,
     History,
     Project,
     Queue,
@@ -102,10 +103,8 @@ class Replays:
         seen = 0
         while True:
             page = dataclasses.replace(query, oldest_first=True, after=done.next or "", limit=PAGE)
-            try:
-                with refusals():
-                    found = await self._history.find(project.id, page)
-            except ProblemError:
+            found = await self._find(project, page)
+            if found is None:
                 return _ended(done, "unavailable")
             for summary in found:
                 if seen >= MAX_EVENTS or (seen and trio.current_time() >= ends):
@@ -129,6 +128,14 @@ class Replays:
             elif len(found) < PAGE:
                 done.next = None
                 return done
+
+    async def _find(self, project: Project, query: EventQuery) -> Found | None:
+        """Return a page; None while the store does not answer."""
+        try:
+            with refusals():
+                return await self._history.find(project.id, query)
+        except ProblemError:
+            return None
 
     def _need_queue(self) -> Queue:
         if self._queue is None:

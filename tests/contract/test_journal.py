@@ -43,6 +43,14 @@ def batch(size: int = 10_000) -> list[Record]:
     return [answered(body=bytes(size // 2)) for _ in range(2)]
 
 
+async def has_room(journal: Journal) -> bool:
+    try:
+        await journal.append(batch())
+    except JournalFull:
+        return False
+    return True
+
+
 async def test_batches_come_in_order_and_whole(journal: Journal) -> None:
     batches = [batch(100) for _ in range(3)]
     for records in batches:
@@ -73,16 +81,13 @@ async def test_a_reader_that_waits_gets_what_comes(journal: Journal) -> None:
 
 async def test_it_takes_no_more_than_it_may_hold(journal: Journal) -> None:
     taken = 0
-    with pytest.raises(JournalFull):
-        for _ in range(100):
-            await journal.append(batch())
-            taken += 1
+    while await has_room(journal):
+        taken += 1
     assert 1 <= taken <= 4
     entries = await take(journal, taken)
-    with pytest.raises(JournalFull):
-        await journal.append(batch())  # read, but not done
+    assert not await has_room(journal)  # read, but not done
     await journal.done([entry.key for entry in entries])
-    await journal.append(batch())
+    assert await has_room(journal)
     assert len(await take(journal, 1)) == 1
 
 

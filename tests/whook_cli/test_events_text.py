@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import math
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
 from tests.support.events import content, delivery, exported
+from whook_cli.app import run
 from whook_cli.events_api import Answered, Content
 from whook_cli.events_message import read_message
 from whook_cli.events_show import Look, event_line
@@ -128,3 +130,36 @@ def test_what_is_no_message_is_an_exit() -> None:
         with pytest.raises(Exit) as caught:
             read_message(raw)
         assert caught.value.code == ExitCode.UNREACHABLE
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "list",
+        "tail",
+        "list shop --since yesterday",
+        "list shop --limit 0",
+        "list shop --status lost",
+        "show evt_1 --raw --body",
+        "replay",
+        "replay evt_1 --since 2h",
+        "replay --since 2h",
+        "replay evt_1 --speed fast",
+        "replay evt_1 --to ftp://h",
+        "export",
+        "export evt_1 --format pdf",
+    ],
+)
+def test_what_cannot_be_asked_is_one_line(
+    words: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("WHOOK_TOKEN", "whk_nobody")
+    monkeypatch.setenv("WHOOK_SERVER", "http://127.0.0.1:1")
+    monkeypatch.delenv("WHOOK_PROJECT", raising=False)
+    assert run(["events", *words.split()]) == ExitCode.USAGE
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("whook: ")
+    assert said.err.count("\n") == 1

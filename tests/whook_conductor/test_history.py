@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import trio
 import trio.testing
@@ -19,10 +17,9 @@ BODY = bytes(range(256)) * 4
 
 
 @pytest.fixture(autouse=True)
-def prompt(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def prompt(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let batches be small and soon."""
     monkeypatch.setattr(recorder, "GATHER_SECONDS", 0.01)
-    yield
 
 
 def post(body: bytes, *fields: bytes, target: bytes = b"/hook?q=%20%C3%A9", host: bytes = b"shop") -> bytes:
@@ -155,14 +152,19 @@ async def test_a_stranger_leaves_nothing() -> None:
 
 
 async def test_a_response_that_broke_off_is_recorded_so() -> None:
+    seen = trio.Event()
+
     async def handler(exchange: Exchange) -> None:
         await read_body(exchange)
         head(exchange, 200, (b"Content-Length", b"100"))
         await exchange.send_data(b"only this")
+        await seen.wait()
         exchange.reset(ResetCode.TUNNEL_LOST)
 
     async with open_conductor(handler) as rig, rig.client() as client:
         await client.send(post(BODY))
+        await client.take_until(b"only this")
+        seen.set()
         assert await client.ending() == "reset"
         (found,) = await recorded(rig)
     assert found.event.body == BODY

@@ -153,7 +153,12 @@ async def test_forgotten_readers_are_taken_out(server: RedisServer, monkeypatch:
 async def test_the_bound_heals_when_the_count_is_wrong(server: RedisServer) -> None:
     async with open_redis_journal(server.url, PLAIN, max_bytes=5_000) as journal:
         server.client().set("whook:journal-bytes", 10**9)
-        await journal.append(batch())
-        with pytest.raises(JournalFull):
-            for _ in range(100):
+        taken = 0
+        full = False
+        while not full:
+            try:
                 await journal.append(batch())
+                taken += 1
+            except JournalFull:
+                full = True
+        assert 3 < taken < 20
