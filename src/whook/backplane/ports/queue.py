@@ -122,8 +122,8 @@ class Queue(Protocol):
     async def version(self) -> int:
         """Return a number that rises with every BacklogSet and BacklogGone, which carry it.
 
-        Whoever asks for it before `backlogs` can pass over the events up to it. It also rises when a queue in use
-        loses its data.
+        Whoever asks for it before `backlogs` can pass over the events up to it. It also rises when a queue
+        that is in use loses its data.
         """
         ...
 
