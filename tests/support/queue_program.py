@@ -49,7 +49,8 @@ async def deliver(queue: Queue, owner: str) -> None:
             say(f"settled {body}")
 
 
-async def main(mode: str, folder: str, name: str) -> None:
+async def main(*arguments: str) -> None:
+    mode, folder, name = arguments
     async with QUEUES[0].open(Path(folder)) as opened:
         await (append if mode == "append" else deliver)(opened.queue, name)
 
