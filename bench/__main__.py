@@ -1,4 +1,4 @@
-"""`python -m bench throughput|idle|storm`: run one scenario and print its table (see bench/README.md)."""
+"""`python -m bench throughput|idle|history|storm`: run a scenario and print its table (bench/README.md)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from bench import idle, storm, throughput
+from bench import history, idle, storm, throughput
 
 
 def numbers(text: str) -> list[int]:
@@ -34,6 +34,12 @@ def main() -> int:
     drop.add_argument("--opening", type=float, default=250.0, help="tunnels opened a second, at first")
     drop.add_argument("--resume", action=argparse.BooleanOptionalAction, default=True)
     drop.add_argument("--set", action="append", default=[], metavar="WHOOK_…=VALUE", help="a setting")
+    recording = scenarios.add_parser("history", help="what recording costs a request")
+    recording.add_argument("--shape", choices=tuple(history.SHAPES), default="embedded")
+    recording.add_argument("--connections", type=int, default=64)
+    recording.add_argument("--size", type=int, default=1024)
+    recording.add_argument("--seconds", type=float, default=3.0, help="length of each measurement")
+    recording.add_argument("--rounds", type=int, default=6)
     args = parser.parse_args()
     if not Path("/proc/self/stat").exists():
         sys.stderr.write("bench: needs Linux, because CPU time and memory are read from /proc\n")
@@ -52,6 +58,10 @@ def main() -> int:
             settings=dict(item.split("=", 1) for item in args.set),
         )
         sys.stdout.write(storm.run(plan) + "\n")
+        return 0
+    if args.scenario == "history":
+        table = history.run(args.shape, args.connections, args.size, args.seconds, args.rounds)
+        sys.stdout.write(table + "\n")
         return 0
     names = args.systems.split(",")
     cells = throughput.run(names, args.connections, args.sizes, args.seconds)

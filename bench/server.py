@@ -29,12 +29,12 @@ class Server:
 
 
 @contextmanager
-def whook_serve(*options: str) -> Iterator[Server]:
-    """Run `whook serve`; the block gets it once it is ready."""
+def whook_serve(*options: str, env: dict[str, str] | None = None) -> Iterator[Server]:
+    """Run `whook serve`; the block gets it once it is ready. ``env`` adds to its environment."""
     with TemporaryDirectory(prefix="whook-bench-") as home:
         command = ("-m", "whook_cli", "serve", *FREE_PORTS, "--data-dir", f"{home}/data", *options)
-        env = {"HOME": home, "NO_COLOR": "1", **OPEN_DOOR}
-        with Child(*command, name="whook serve", env=env) as child:
+        whole = {"HOME": home, "NO_COLOR": "1", **OPEN_DOOR, **(env or {})}
+        with Child(*command, name="whook serve", env=whole) as child:
             said: dict[str, str] = {}
             while "admin token" not in said:
                 name, _, value = child.line().partition("  ")

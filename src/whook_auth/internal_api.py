@@ -66,6 +66,11 @@ def build_internal_api(auth: Auth, service_keys: Sequence[str]) -> APIRouter:
         project_id = await auth.authorize_tunnel(body.principal, body.project, create=body.create)
         return messages.AuthorizeAnswer(project_id=project_id)
 
+    @post(messages.AUTHORIZE_PROJECT, messages.AuthorizeProjectRequest)
+    async def authorize_project(body: messages.AuthorizeProjectRequest) -> object:
+        project_id = await auth.authorize_project(body.principal, body.project, body.scope)
+        return messages.AuthorizeAnswer(project_id=project_id)
+
     @post(messages.PROJECTS, messages.ProjectsRequest)
     async def projects(body: messages.ProjectsRequest) -> object:
         return messages.ProjectsAnswer(projects=await auth.projects_of(body.principal))

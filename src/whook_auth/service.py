@@ -23,6 +23,7 @@ from whook.backplane.ports import (
     Kick,
     Principal,
     Project,
+    ProjectScope,
     StoredToken,
     TunnelToken,
     Unavailable,
@@ -140,6 +141,30 @@ class AuthService:
             project_id = await self._store.project_id(project)
             if project_id is None:
                 raise AuthDenied("forbidden", f"project {project} has just been deleted")
+            return project_id
+
+    async def authorize_project(self, principal: Principal, project: str | None, scope: ProjectScope) -> str:
+        """Return the project's id if the principal may do this in it; without one, "" if its token may at all."""
+        async with self.trail.watching(scope, principal.user, project or ""):
+            _require(principal, scope)
+            if project is None:
+                return ""
+            # One answer for what does not exist, what is another's, and what the token is not for.
+            unseen = AuthDenied("hidden", "You have no project of this name.")
+            project_id = await self._store.project_id(project)
+            if project_id is None or (principal.projects and project not in principal.projects):
+                raise unseen
+            if "admin" not in principal.scopes and await self._store.owner(project) != principal.user_id:
+                role = await self._store.role(project, principal.user_id)
+                if role is None:
+                    raise unseen
+                if role == "viewer" and scope != "events:read":
+                    raise AuthDenied("forbidden", f"you are a viewer of project {project}: viewers only look")
+                if role != "owner" and scope == "projects:write":
+                    detail = f"you are a {role} of project {project}: only owners change it"
+                    raise AuthDenied("forbidden", detail)
+            if await self._store.project_id(project) != project_id:  # it changed hands meanwhile
+                raise unseen
             return project_id
 
     async def projects_of(self, principal: Principal) -> dict[str, str] | None:

@@ -5,7 +5,7 @@ Imported lazily by `whook_cli.commands`, because the client works without the se
 and connects; it must never hold logic of a service.
 
     run_daemon
-    └─ backplane in memory, stores in SQLite, auth
+    └─ backplane in memory, stores and queue in SQLite, auth
        └─ services: auth · conductor · relay · keys · companion (the tunnel of `whook dev`)
           the conductor drains first, so that requests in flight still find their tunnels
 """
@@ -24,15 +24,20 @@ import platformdirs
 import trio
 from pydantic import SecretStr, ValidationError
 
+from whook.backplane.compose import BackplaneSettings
 from whook.backplane.compose.factory import MEMORY, open_backplane
-from whook.backplane.ports import Backplane, Unavailable
+from whook.backplane.memory import MemoryJournal
+from whook.backplane.ports import Backplane, Queue, Unavailable
 from whook.backplane.sql import (
     AUTH,
     CONDUCTOR,
     SchemaRefused,
     SqlAuthStore,
+    SqlBlobs,
+    SqlHistory,
     SqlProjects,
     open_database,
+    open_sqlite_queue,
     sqlite_url,
 )
 from whook.chassis.api import Network
@@ -155,6 +160,15 @@ def _first_line(group: BaseExceptionGroup[Exception]) -> str:
     return str(error).splitlines()[0]
 
 
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """Where webhooks are kept: those that wait, and those of the past."""
+
+    queue: Queue
+    history: SqlHistory
+    blobs: SqlBlobs
+
+
 class _Body:
     """What runs inside the daemon."""
 
@@ -177,15 +191,20 @@ class _Body:
             auth_db = await stack.enter_async_context(
                 open_database(sqlite_url(self._data_dir / "auth.sqlite3"), AUTH)
             )
+            sealer = BackplaneSettings.load().sealer()
+            queue = await stack.enter_async_context(
+                open_sqlite_queue(sqlite_url(self._data_dir / "queue.sqlite3"), backplane.bus, sealer=sealer)
+            )
             store = SqlAuthStore(auth_db)
             auth = await stack.enter_async_context(open_auth(store, backplane.bus))
             verifier = Verifier(await auth.jwks())
             projects = SqlProjects(conductor_db, backplane.bus)
+            stored = _Stored(queue, SqlHistory(conductor_db, sealer), SqlBlobs(conductor_db, sealer))
             async with trio.open_nursery() as services:
                 services.start_soon(_follow_keys, verifier, auth, self._relay_drain, name="keys")
                 login: AuthPorts = await services.start(self._run_auth, backplane, store, auth)
                 await services.start(self._run_relay, backplane, verifier)
-                ports = await services.start(self._run_conductor, backplane, projects, auth, login)
+                ports = await services.start(self._run_conductor, backplane, projects, stored, auth, login)
                 server = Server(
                     api_url=f"http://{ports.api_address}",
                     auth_url=login.public_url,
@@ -252,6 +271,7 @@ class _Body:
         self,
         backplane: Backplane,
         projects: SqlProjects,
+        stored: _Stored,
         auth: AuthService,
         login: AuthPorts,
         *,
@@ -263,6 +283,10 @@ class _Body:
             bus=backplane.bus,
             projects=projects,
             auth=auth,
+            queue=stored.queue,
+            history=stored.history,
+            blobs=stored.blobs,
+            journal=MemoryJournal(),
             drain=self._daemon.drain,
             readiness=self._daemon.readiness,
             task_status=task_status,

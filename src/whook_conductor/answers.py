@@ -7,11 +7,13 @@ of the service (addresses, tracebacks, names of relays): a sender is a stranger.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from email.utils import formatdate
 from http import HTTPStatus
-from typing import Final
+from typing import Final, Literal
 
+from whook.backplane.ports import Limit
 from whook.chassis.problem import CONTENT_TYPE, problem
 from whook.wire import ResetCode
 
@@ -21,7 +23,7 @@ class Answer:
     """One refusal: what went wrong, in the terms of RFC 9457 section 3.
 
     `slug` is the stable part of `urn:whook:problem:<slug>`. `retry_after` is in seconds (RFC 9110 section
-    10.2.3).
+    10.2.3). `limit`, where one was reached, is the extension member that names it.
     """
 
     status: int
@@ -29,6 +31,7 @@ class Answer:
     title: str
     detail: str
     retry_after: int | None = None
+    limit: str = ""
 
 
 UNKNOWN_PROJECT: Final = Answer(
@@ -96,6 +99,52 @@ HEAD_TOO_LARGE: Final = Answer(
     431, "head-too-large", "Head too large", "The request's head is too long to be passed on."
 )
 
+BACKLOG: Final = Answer(
+    503,
+    "backlog",
+    "Earlier webhooks wait",
+    "Earlier webhooks of this project wait for their delivery, and this one is too large to be stored behind "
+    "them. Send it again later.",
+    retry_after=30,
+)
+QUEUE_UNAVAILABLE: Final = Answer(
+    503,
+    "queue-unavailable",
+    "Queue unavailable",
+    "The webhook can neither be delivered nor be stored now. Send it again later.",
+    retry_after=5,
+)
+DUPLICATE_RUNNING: Final = Answer(
+    503,
+    "duplicate-running",
+    "Duplicate",
+    "A webhook with the same delivery id is being handled at this moment. Send it again later.",
+    retry_after=5,
+)
+_LIMITS: Final[dict[Limit, str]] = {
+    "project-count": "as many webhooks of this project wait as its policy allows",
+    "project-bytes": "as many bytes of this project wait as its policy allows",
+    "project-age": "the oldest webhook of this project that waits is older than its policy allows",
+    "total-count": "as many webhooks wait as this server takes",
+    "total-bytes": "as many bytes wait as this server takes",
+}
+_FULL: Final = {
+    limit: Answer(
+        503,
+        "queue-full",
+        "Queue full",
+        f"The webhook cannot be delivered now, and {why}. Send it again later.",
+        retry_after=30,
+        limit=limit,
+    )
+    for limit, why in _LIMITS.items()
+}
+
+BUFFERABLE: Final = frozenset(
+    {NO_TUNNEL, TUNNEL_LOST, NO_ANSWER, DEADLINE_EXCEEDED, OVERLOADED, UNAVAILABLE, BACKLOG}
+)
+"""The answers instead of which a webhook is stored, where its project wants that and it can be done."""
+
 _OF_RESET: Final[dict[int, Answer]] = {
     ResetCode.OVERLOADED: OVERLOADED,
     ResetCode.NO_TUNNEL: NO_TUNNEL,
@@ -115,6 +164,11 @@ def answer_to_reset(code: int) -> Answer:
     return _OF_RESET.get(code, NO_ANSWER)
 
 
+def queue_full(limit: Limit) -> Answer:
+    """Return the refusal of a webhook that would go beyond a limit of the queue."""
+    return _FULL[limit]
+
+
 def bad_message(status: int, slug: str, detail: str) -> Answer:
     """Return the refusal of a request that the parser would not accept, from the parts of its error."""
     return Answer(status, slug, slug.replace("-", " ").capitalize(), detail)
@@ -130,6 +184,8 @@ def encode_answer(
     developer can talk about the same request.
     """
     extra = {"event_id": event_id} if event_id else {}
+    if answer.limit:
+        extra["limit"] = answer.limit
     body = problem(answer.status, answer.slug, answer.title, answer.detail, **extra)
     lines = [
         f"HTTP/1.1 {answer.status} {_phrase(answer.status)}",
@@ -143,6 +199,45 @@ def encode_answer(
         lines.append("Connection: close")
     head = ("\r\n".join(lines) + "\r\n\r\n").encode("ascii")
     return head if head_only else head + body
+
+
+def encode_acknowledgement(
+    event_id: str,
+    *,
+    status: int,
+    said: Literal["buffered", "duplicate"] = "buffered",
+    body: str | None = None,
+    content_type: str = "application/json",
+    head_only: bool = False,
+    keep_alive: bool = True,
+    http_1_0: bool = False,
+) -> bytes:
+    """Return the acknowledgement of a webhook that was stored, or was before, as one whole response.
+
+    `body` is what the project wants said; by default a JSON object. A status that has no content (RFC 9110
+    section 15.3.5) gets none.
+    """
+    if body is None:
+        content_type = "application/json"
+        body = json.dumps({"event_id": event_id, "status": said}, separators=(",", ":")) + "\n"
+    data = body.encode()
+    lines = [
+        f"HTTP/1.1 {status} {_phrase(status)}",
+        f"Date: {formatdate(usegmt=True)}",
+        f"Whook-Event-Id: {event_id}",
+    ]
+    if status in (204, 205):
+        data = b""
+    if status != 204:
+        if data:
+            lines.append(f"Content-Type: {content_type}")
+        lines.append(f"Content-Length: {len(data)}")
+    if not keep_alive:
+        lines.append("Connection: close")
+    elif http_1_0:
+        lines.append("Connection: keep-alive")
+    head = ("\r\n".join(lines) + "\r\n\r\n").encode("ascii")
+    return head if head_only else head + data
 
 
 def _phrase(status: int) -> str:

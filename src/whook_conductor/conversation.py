@@ -4,8 +4,8 @@ Run by the task of the sender's connection. The common case, a small request tha
 that comes whole, takes no other task, no log line and one write. Everything else is in `streams`: what is
 streamed, either way, and raw bytes after an Upgrade.
 
-The single place where a request that cannot be delivered ends is `Conversation._refuse`, and the single place
-where what became of it is reported is the end of `Conversation.run`.
+A request that cannot be delivered ends in `Storing.undeliverable`: stored and acknowledged, or refused. What
+became of it is reported in `Storing.report`, once.
 """
 
 from __future__ import annotations
@@ -21,15 +21,19 @@ from whook.link import Exchange, ExchangeReset, LinkClosed, TooManyExchanges
 from whook.wire import DATA_CHUNK, Request, ResetCode
 from whook_conductor import answers
 from whook_conductor.addressing import Destination
-from whook_conductor.answers import Answer, answer_to_reset, encode_answer
-from whook_conductor.dialogue import SWITCHING_PROTOCOLS, Context, Dialogue
+from whook_conductor.answers import answer_to_reset
+from whook_conductor.dialogue import SWITCHING_PROTOCOLS, Context
 from whook_conductor.forwarding import Forwarding
+from whook_conductor.policies import Rules
 from whook_conductor.resolver import Refusal
 from whook_conductor.sender import Phase, Sender, SenderGoneError
+from whook_conductor.storing import DuplicateError, Storing
 from whook_conductor.streams import Duplex, RawDuplex
 
 _NOT_THERE: Final = frozenset({ResetCode.NO_TUNNEL, ResetCode.DRAINING})
 """Resets that say that nothing of the request has been looked at."""
+_NOT_TRIED: Final = _NOT_THERE | {ResetCode.OVERLOADED}
+"""Nobody at the far end has seen a request that was reset so."""
 
 
 async def _first_of(*events: trio.Event) -> None:
@@ -44,7 +48,7 @@ async def _first_of(*events: trio.Event) -> None:
             nursery.start_soon(wait, event)
 
 
-class Conversation(Dialogue):
+class Conversation(Storing):
     """A dialogue from its request to its end."""
 
     __slots__ = ("_healed", "_request")
@@ -60,20 +64,31 @@ class Conversation(Dialogue):
         over = False
         try:
             try:
-                keep = await self._forward(forwarding)
-            except Refusal as refusal:
-                keep = await self._refuse(refusal.answer)
+                keep = await self._forward_or_store(forwarding)
+            except DuplicateError:
+                keep = await self.answer_duplicate()
             except SenderGoneError:
-                outcome.slug = "sender-gone"
+                if outcome.result == "aborted":  # nothing was decided before
+                    outcome.slug = "sender-gone"
                 keep = False
+            if self.claimed:
+                # The response is complete, so that a guard that fires now must not break it off.
+                self.sender.phase = Phase.LINGERING
+                self.sender.within(2 * self.context.settings.queue_timeout)
+                await self.settle_claim(taken=self.taken)
             over = True
             return keep
         finally:
             if not over:
                 self._cut_short()
-            outcome.duration = trio.current_time() - outcome.began
-            outcome.received = self.upload.received
-            self.context.recorder.record(outcome)
+            if self.sender.rescue is None:
+                self.report()
+
+    async def _forward_or_store(self, forwarding: Forwarding) -> bool:
+        try:
+            return await self._forward(forwarding)
+        except Refusal as refusal:
+            return await self.undeliverable(refusal)
 
     # -- towards the far end ------------------------------------------------------------------------------
 
@@ -85,20 +100,26 @@ class Conversation(Dialogue):
         destination = self._destination()
         sender.within(context.settings.request_deadline)
         self.outcome.project = destination.project
+        self.forwarding, self.target = forwarding, destination.target
         route = context.table.lookup(destination.project)
         if route is None:
             route = await context.resolver.find(destination.project)
         self.outcome.project_id = route.project_id
+        rules = self.rules = context.policies.of(route.project_id)
+        if self.head.method in rules.concerned:
+            await self._before(rules)
         self._request = self._build(forwarding, destination)
         try:
             exchange = self._open(route)
         except LinkClosed:
             route, exchange = await self._open_elsewhere(route, known_here=True)
         while True:
+            self.tried = True
             try:
                 return await self._converse(exchange)
             except ExchangeReset as reset:
                 again = reset.code in _NOT_THERE and self.upload.kept is not None
+                self.tried = reset.code not in _NOT_TRIED
                 if self._healed or not again:
                     raise Refusal(answer_to_reset(reset.code)) from None
             finally:
@@ -106,6 +127,24 @@ class Conversation(Dialogue):
                 late = sender.guard.cancel_called
                 exchange.reset(ResetCode.DEADLINE if late else ResetCode.CANCELLED)
             route, exchange = await self._open_elsewhere(route, known_here=False)
+
+    async def _before(self, rules: Rules) -> None:
+        """Do what a request that may be stored needs before it is tried: commonly nothing.
+
+        Raises `Refusal` when it has to queue behind others, `DuplicateError`.
+        """
+        context, project_id = self.context, self.outcome.project_id
+        if not self.upload.complete and self.may_store():
+            self.upload.keep_more(context.buffering.max_body, context.buffering.budget)
+        if rules.dedup:
+            await self.claim()
+        if (
+            rules.strict
+            and context.backlogs.holds(project_id, block=rules.block)
+            and self.may_store()
+            and not await context.backlogs.wait_end(project_id, block=rules.block)
+        ):
+            raise Refusal(answers.BACKLOG)
 
     def _destination(self) -> Destination:
         destination = self.context.addressing.find(self.head)
@@ -192,26 +231,6 @@ class Conversation(Dialogue):
 
     # -- the other ends -----------------------------------------------------------------------------------
 
-    async def _refuse(self, answer: Answer) -> bool:
-        """Answer instead of the far end, or break off where a response has begun already."""
-        sender, head, upload = self.sender, self.head, self.upload
-        self.outcome.slug = answer.slug
-        if sender.phase is not Phase.WAITING:
-            if sender.phase is Phase.RESPONDING:
-                sender.abort()
-            return False
-        self.outcome.result = "refused"
-        self.outcome.status = answer.status
-        reuse = upload.complete and head.keep_alive and head.version != b"1.0"
-        close = self.context.drain.begun or not reuse
-        sender.phase = Phase.RESPONDING
-        if close and (head.keep_alive or not upload.complete):
-            sender.may_send_more(unfinished=not upload.complete)
-        sender.within(self.context.settings.write_timeout)
-        with contextlib.suppress(SenderGoneError):
-            await sender.write(self._encode(answer, close=close))
-        return not close
-
     def _cut_short(self) -> None:
         """Decide the connection's end when the guard fired, the service stops, or something is defect."""
         sender, outcome = self.sender, self.outcome
@@ -224,13 +243,12 @@ class Conversation(Dialogue):
             if sender.guard.cancel_called:
                 # Who is late? A sender that waits for a 100 before its body is not.
                 slow_sender = self.awaiting_sender and (self.continued or not self.head.expect_continue)
-                answer = answers.REQUEST_TIMEOUT if slow_sender else answers.DEADLINE_EXCEEDED
+                late = answers.QUEUE_UNAVAILABLE if self.storing else answers.DEADLINE_EXCEEDED
+                answer = answers.REQUEST_TIMEOUT if slow_sender else late
                 outcome.result = "refused"
                 outcome.slug = answer.slug
                 outcome.status = answer.status
-                sender.parting = self._encode(answer, close=True)
+                sender.parting = self.encode(answer, close=True)
                 sender.may_send_more(unfinished=not self.upload.complete)
-
-    def _encode(self, answer: Answer, *, close: bool) -> bytes:
-        head_only = self.head.method == b"HEAD"
-        return encode_answer(answer, head_only=head_only, close=close, event_id=self.outcome.event_id)
+        if sender.guard.cancel_called and (self.claimed or self.may_rescue()):
+            sender.rescue = self

@@ -19,7 +19,11 @@ from whook.link import Data, End, Exchange, Head, Item
 from whook.wire import ResetCode, Response
 from whook_conductor import answers
 from whook_conductor.addressing import Addressing
+from whook_conductor.backlogs import BacklogTable
+from whook_conductor.buffering import Buffering
+from whook_conductor.capture import Capture, CaptureLimits
 from whook_conductor.outcomes import Outcome, OutcomeRecorder
+from whook_conductor.policies import Policies
 from whook_conductor.reply import BadAnswerError, Reply, interim_head
 from whook_conductor.resolver import Refusal, Resolver
 from whook_conductor.routes import RouteTable
@@ -44,6 +48,11 @@ class Context:
     trunks: Trunks
     recorder: OutcomeRecorder
     drain: Drain
+    policies: Policies
+    backlogs: BacklogTable
+    buffering: Buffering
+    capture: CaptureLimits | None = None
+    """None where there is no history."""
 
 
 class Dialogue:
@@ -51,6 +60,7 @@ class Dialogue:
 
     __slots__ = (
         "awaiting_sender",
+        "capture",
         "context",
         "continued",
         "head",
@@ -64,7 +74,8 @@ class Dialogue:
         self.context = context
         self.sender = sender
         self.head = head
-        self.upload = Upload()
+        self.capture = None if context.capture is None else Capture(context.capture)
+        self.upload = Upload(self.capture)
         self.upgrade = head.upgrade and not head.chunked and not head.content_length
         """Another protocol is wanted. One asked for with a body is not offered: its end could not be told."""
         self.continued = False
@@ -118,6 +129,8 @@ class Dialogue:
             reply = Reply(head, response, close=close)
         except BadAnswerError:
             raise Refusal(answers.BAD_ANSWER) from None
+        if self.capture is not None:
+            self.capture.response_head(response)
         outcome.status = response.status
         outcome.to_head = trio.current_time() - outcome.began
         return reply
@@ -127,12 +140,17 @@ class Dialogue:
 
         Raises `ExchangeReset`, and `Refusal` when the body does not keep to its framing.
         """
+        capture = self.capture
         try:
             while item is not None:
                 if isinstance(item, Data):
                     self.outcome.sent += len(item.data)
+                    if capture is not None:
+                        capture.response_data(item.data, self.outcome.sent)
                     out.append(reply.body(item.data))
                 elif isinstance(item, End):
+                    if capture is not None:
+                        capture.response_trailers(item.trailers)
                     out.append(reply.end(item.trailers))
                     return True
                 if item.ended:
@@ -146,6 +164,23 @@ class Dialogue:
     def answered(self) -> None:
         """Note that the whole response has been written."""
         self.outcome.result = "answered"
+
+    def remember(self, target: bytes, *, trusted: bool) -> None:
+        """Put into the outcome, which is complete, what the history is to know; nothing without a project."""
+        if self.capture is None:
+            return
+        if not self.outcome.project_id:
+            self.capture.drop()
+        else:
+            self.capture.into(
+                self.outcome,
+                self.head,
+                peer=self.sender.host,
+                trusted=trusted,
+                target=target,
+                trailers=self.upload.trailers,
+                complete=self.upload.complete,
+            )
 
     def reusable(self, reply: Reply) -> bool:
         """Return whether the connection can be used again after `reply`, which has been written."""

@@ -14,6 +14,7 @@ from whook.http1 import Headers, RequestHead, hop_by_hop
 
 _VIA: Final = {b"1.0": (b"Via", b"1.0 whook"), b"1.1": (b"Via", b"1.1 whook")}
 _ATTEMPT: Final = (b"Whook-Attempt", b"1")
+_REPLAY: Final = (b"Whook-Replay", b"1")
 _SCHEMES: Final = frozenset({"http", "https"})
 
 Network = IPv4Network | IPv6Network
@@ -30,36 +31,35 @@ class Forwarded(NamedTuple):
 class Forwarding:
     """Builds heads for the requests of one connection."""
 
-    __slots__ = ("_for", "_host", "_proto", "_scheme", "_trusted")
+    __slots__ = ("_for", "_host", "_proto", "_scheme", "trusted")
 
     def __init__(self, host: str, scheme: str, *, trusted: bool) -> None:
         """`host` is the peer's address. A `trusted` peer's own X-Forwarded-* fields are believed."""
         self._host = host
         self._scheme = scheme
-        self._trusted = trusted
+        self.trusted = trusted
         self._for = (b"X-Forwarded-For", host.encode("ascii"))
         self._proto = (b"X-Forwarded-Proto", scheme.encode("ascii"))
 
-    def forward(self, head: RequestHead, event_id: str, *, upgrade: bool) -> Forwarded:
+    def forward(
+        self, head: RequestHead, event_id: str, *, upgrade: bool, attempt: int = 1, replay: bool = False
+    ) -> Forwarded:
         """Return the fields to send on, and who is asking. `upgrade` keeps the wish for another protocol."""
         headers = hop_by_hop(head.headers, upgrade=upgrade)
-        if self._trusted:
-            return self._forward_trusted(head, headers, event_id)
-        headers += (
-            (b"Whook-Event-Id", event_id.encode("ascii")),
-            _ATTEMPT,
-            self._for,
-            (b"X-Forwarded-Host", head.host),
-            self._proto,
-            _VIA[head.version],
-        )
+        nth = _ATTEMPT if attempt == 1 else (b"Whook-Attempt", b"%d" % attempt)
+        headers += ((b"Whook-Event-Id", event_id.encode("ascii")), nth)
+        if replay:
+            headers.append(_REPLAY)
+        if self.trusted:
+            return self._forward_trusted(head, headers)
+        headers += (self._for, (b"X-Forwarded-Host", head.host), self._proto, _VIA[head.version])
         return Forwarded(self._host, self._scheme, headers)
 
-    def _forward_trusted(self, head: RequestHead, headers: Headers, event_id: str) -> Forwarded:
+    def _forward_trusted(self, head: RequestHead, headers: Headers) -> Forwarded:
         told = {name.lower(): value for name, value in headers}
         client = told.get(b"x-forwarded-for", b"").rpartition(b",")[2].strip().decode("ascii", "replace")
         scheme = told.get(b"x-forwarded-proto", b"").strip().lower().decode("ascii", "replace")
-        headers += ((b"Whook-Event-Id", event_id.encode("ascii")), _ATTEMPT, self._for)
+        headers.append(self._for)
         if b"x-forwarded-host" not in told:
             headers.append((b"X-Forwarded-Host", head.host))
         if scheme not in _SCHEMES:

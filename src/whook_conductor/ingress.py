@@ -35,8 +35,14 @@ class Ingress:
     async def handle(self, stream: trio.SocketStream, peer: Peer) -> None:
         """Serve one connection, which the caller closes. Raises what a socket does whose peer is gone."""
         sender = Sender(stream, peer, self._context.settings, self._idle)
-        with sender.guard:
-            await self._serve(sender)
+        try:
+            with sender.guard:
+                await self._serve(sender)
+            if sender.rescue is not None:
+                await sender.rescue.rescue()
+        finally:
+            if sender.rescue is not None:
+                sender.rescue.report()
         if sender.guard.cancelled_caught and sender.phase is Phase.HEAD:
             self.malformed[REQUEST_TIMEOUT.status] += 1
             sender.parting = encode_answer(REQUEST_TIMEOUT, close=True)

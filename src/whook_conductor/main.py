@@ -4,7 +4,7 @@ The composition root of the service, and its only module that may import twins. 
 must never hold logic of the service.
 
     run_daemon
-    └─ backplane on Redis · database · auth over HTTP
+    └─ backplane on Redis · queue · database · auth over HTTP
        └─ conductor
 """
 
@@ -20,12 +20,18 @@ from whook.backplane.compose import (
     Command,
     Configured,
     check_backplane_url,
+    check_queue_url,
     open_backplane,
+    open_journal,
+    open_queue,
 )
 from whook.backplane.compose.command import EXIT_SCHEMA
+from whook.backplane.compose.factory import MEMORY
 from whook.backplane.sql import (
     CONDUCTOR,
     SchemaRefused,
+    SqlBlobs,
+    SqlHistory,
     SqlProjects,
     check_url,
     migrate_database,
@@ -49,12 +55,19 @@ def _check(configured: Configured) -> Iterator[str]:
     yield from backplane.faults(
         {"url": check_backplane_url, "conductor_database": check_url, "auth_url": check_auth_url}
     )
+    if backplane.queue_url.get_secret_value() or backplane.url.get_secret_value() == MEMORY:
+        try:
+            check_queue_url(backplane)
+        except ValueError as error:
+            yield f"WHOOK_BACKPLANE_QUEUE_URL: {error}"
 
 
 async def _body(configured: Configured, daemon: Daemon) -> None:
     settings = configured[BackplaneSettings]
+    sealer = settings.sealer()
     async with (
         open_backplane(settings.url.get_secret_value()) as backplane,
+        open_queue(settings, backplane.bus) as queue,
         open_database(settings.conductor_database.get_secret_value(), CONDUCTOR) as database,
         open_http_auth(
             settings.auth_url,
@@ -62,6 +75,7 @@ async def _body(configured: Configured, daemon: Daemon) -> None:
             backplane.bus,
             ca_file=settings.auth_ca_file,
         ) as auth,
+        open_journal(settings) as journal,
     ):
 
         async def conductor(*, task_status: trio.TaskStatus[ConductorPorts]) -> None:
@@ -71,6 +85,10 @@ async def _body(configured: Configured, daemon: Daemon) -> None:
                 bus=backplane.bus,
                 projects=SqlProjects(database, backplane.bus),
                 auth=auth,
+                queue=queue,
+                history=SqlHistory(database, sealer),
+                blobs=SqlBlobs(database, sealer),
+                journal=journal,
                 drain=drain,
                 readiness=daemon.readiness,
                 task_status=task_status,

@@ -34,6 +34,8 @@ class RequestTotals:
         requests = self.requests
         observe = self._to_head.observe
         for outcome in batch:
+            if outcome.origin != "live":
+                continue  # no sender waited: these are counted by the dispatcher
             requests[outcome.result, _CLASSES[min(outcome.status // 100, 5)]] += 1
             self.received += outcome.received
             self.sent += outcome.sent

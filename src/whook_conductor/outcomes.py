@@ -13,22 +13,25 @@ from typing import Final, Literal
 import msgspec
 import trio
 
+from whook.backplane.ports import Origin, StoredEvent, StoredResponse
+
 MAX_PENDING: Final = 8_192
 """Outcomes kept between two batches: over a second of the fastest ingress. Beyond it new ones are counted as
 dropped, because a history may have gaps under overload but a request may not wait for it."""
 BATCH_INTERVAL: Final = 0.25
 """Seconds between two batches, so that a busy conductor aggregates hundreds of outcomes at a time."""
 
-Result = Literal["answered", "upgraded", "refused", "aborted"]
-RESULTS: Final[tuple[Result, ...]] = ("answered", "upgraded", "refused", "aborted")
+Result = Literal["answered", "upgraded", "buffered", "refused", "aborted"]
+RESULTS: Final[tuple[Result, ...]] = ("answered", "upgraded", "buffered", "refused", "aborted")
 
 
 class Outcome(msgspec.Struct, gc=False):
     """One request from its first byte to its last; filled in while it runs, given up once it is recorded.
 
     `result` is "answered" (the far end's response was delivered whole), "upgraded" (a 101, then raw bytes),
-    "refused" (the conductor answered itself; `slug` says with which problem) or "aborted" (broken off by the
-    sender, or in the middle of a response; `slug` says by what). `status` is what the sender saw, 0 for
+    "buffered" (stored and acknowledged; `slug` says why it was not delivered), "refused" (the conductor
+    answered itself; `slug` says with which problem) or "aborted" (broken off by the sender, or in the middle
+    of a response; `slug` says by what). `status` is what the sender saw, 0 for
     nothing. `received_at` is in seconds since the epoch, `began` is Trio's time. `to_head` and `duration`
     are seconds from there to the final response's head (-1 when there was none) and to the end. `received`
     and `sent` are bytes of body.
@@ -43,6 +46,7 @@ class Outcome(msgspec.Struct, gc=False):
     project: str = ""
     project_id: str = ""
     attempt: int = 1
+    """0 for one that was stored before anybody at the far end had seen it."""
     result: Result = "aborted"
     slug: str = ""
     status: int = 0
@@ -50,6 +54,15 @@ class Outcome(msgspec.Struct, gc=False):
     duration: float = 0.0
     received: int = 0
     sent: int = 0
+    origin: Origin = "live"
+    event: StoredEvent | None = None
+    """Kept where there is a history, and its body only where it is not too large."""
+    response: StoredResponse | None = None
+    began_at: float = 0.0
+    """When a delivery out of the queue began, in seconds since the epoch; 0 for a live one, which begins when
+    it is received."""
+    captured: int = 0
+    """Bytes of bodies that are held for the history: see `capture`."""
 
 
 Consumer = Callable[[Sequence[Outcome]], None]
@@ -59,8 +72,15 @@ Consumer = Callable[[Sequence[Outcome]], None]
 class OutcomeRecorder:
     """A bounded hand-over from the requests to whoever counts or stores them."""
 
-    def __init__(self, consumers: Sequence[Consumer] = (), *, max_pending: int = MAX_PENDING) -> None:
-        """`consumers` each get every batch, in order."""
+    def __init__(
+        self,
+        consumers: Sequence[Consumer] = (),
+        *,
+        max_pending: int = MAX_PENDING,
+        dropping: Callable[[Outcome], None] | None = None,
+    ) -> None:
+        """`consumers` each get every batch, in order; `dropping` each outcome that no consumer gets."""
+        self._dropping = dropping
         self._consumers = tuple(consumers)
         self._max_pending = max_pending
         self._pending: list[Outcome] = []
@@ -72,6 +92,8 @@ class OutcomeRecorder:
         pending = self._pending
         if len(pending) >= self._max_pending:
             self.dropped += 1
+            if self._dropping is not None:
+                self._dropping(outcome)
             return
         if not pending:
             self._wake.set()

@@ -1,7 +1,8 @@
 """Which projects exist, remembered for a while, so that a stranger's guesses do not become database queries.
 
 Asked by the resolver only when a name has no route, and by nothing on the way of a deliverable webhook. What
-is remembered is bounded in number and time, and so are look-ups that wait for the store.
+is remembered is bounded in number and time, and so are look-ups that wait for the store. Policies that are
+not the default one are known of every project, without asking.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from whook.backplane.ports import (
     Unavailable,
     decode_project_event,
 )
+from whook_conductor.policies import Policies
 from whook_conductor.retry import Retry
 
 MAX_LOOKUPS: Final = 8
@@ -62,6 +64,7 @@ class ProjectCache:
         self._limiter = trio.CapacityLimiter(MAX_LOOKUPS)
         self._lookups: dict[str, _Lookup] = {}
         self._waiting = 0
+        self.policies = Policies()
 
     def peek(self, name: str) -> Project | Literal[False] | None:
         """Return the project, False when it is remembered not to exist, None when the store must be asked."""
@@ -97,6 +100,7 @@ class ProjectCache:
     async def _look_up(self, name: str) -> Project | None:
         self._check_room()
         lookup = self._lookups[name] = _Lookup()
+        before = self._known.get(name)
         self._waiting += 1
         try:
             async with self._limiter:
@@ -108,11 +112,10 @@ class ProjectCache:
             self._waiting -= 1
             del self._lookups[name]
             lookup.over.set()
+        told = self._known.get(name)
+        if told is not None and told is not before:
+            return told[1]  # made or changed while the store was asked: the bus knows better
         if project is None:
-            # Made while the store was asked? Then the bus has told us, and it knows better.
-            made = self.peek(name)
-            if isinstance(made, Project):
-                return made
             self._remember_unknown(name)
         else:
             self.remember(project)
@@ -134,15 +137,22 @@ class ProjectCache:
         if len(self._known) >= _MAX_KNOWN:
             del self._known[next(iter(self._known))]
         self._known[project.name] = (trio.current_time() + self._ttl, project)
+        self.policies.learn(project)
 
     async def delete(self, name: str, made_before: datetime) -> None:
         """Delete a project whose name was given up; one that was made since stays."""
-        self._known.pop(name, None)
+        known = self._known.pop(name, None)
+        if known is not None and known[1].created_at < made_before:
+            self.policies.forget(known[1].id)
         await self._store.delete(name, made_before)
 
-    def forget_unknown(self) -> None:
-        """Ask the store again about every name that did not exist."""
+    async def reload(self) -> None:
+        """Read all policies anew, and ask the store again about every name that did not exist.
+
+        Raises `Unavailable`; what was known stands then.
+        """
         self._unknown.clear()
+        self.policies.replace(await self._store.with_policies())
 
     def _remember_unknown(self, name: str) -> None:
         self._known.pop(name, None)
@@ -152,14 +162,24 @@ class ProjectCache:
         self._unknown[name] = trio.current_time() + self._unknown_ttl
 
 
-async def sync_projects(cache: ProjectCache, bus: Bus) -> None:
-    """Tell `cache` of projects made elsewhere, for ever: a new name must not stay unknown."""
+async def sync_projects(
+    cache: ProjectCache, bus: Bus, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
+    """Tell `cache` of projects made or changed elsewhere, for ever: a new name must not stay unknown.
+
+    Started when the policies are known for the first time.
+    """
     retry = Retry()
+    started = False
     while True:
         try:
             async with bus.subscribe(TOPIC_PROJECTS) as subscription:
                 while True:
-                    cache.forget_unknown()
+                    # Under the subscription: no change between the snapshot and the events is missed.
+                    await cache.reload()
+                    if not started:
+                        started = True
+                        task_status.started()
                     try:
                         async for _, message in subscription:
                             retry.reset()

@@ -19,11 +19,12 @@ _log = structlog.get_logger("whook.conductor.resolver")
 
 
 class Refusal(Exception):
-    """The request ends here with `answer`."""
+    """The request ends here with `answer`. `project_id` is known where only the way to it is not."""
 
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, answer: Answer, *, project_id: str = "") -> None:
         super().__init__(answer.slug)
         self.answer = answer
+        self.project_id = project_id
 
 
 class Resolver:
@@ -56,7 +57,7 @@ class Resolver:
         if route is None and (not self._table.ready or self._table.worth_asking(name)):
             route = await self._ask_together(project.id, name)
         if route is None:
-            raise Refusal(NO_TUNNEL)
+            raise Refusal(NO_TUNNEL, project_id=project.id)
         return route
 
     async def again(self, route: Route) -> Route | None:
@@ -94,7 +95,7 @@ class Resolver:
             route = await self._directory.route(project_id)
         except Unavailable as error:
             _log.warning("cannot ask the directory", error=str(error))
-            raise Refusal(UNAVAILABLE) from None
+            raise Refusal(UNAVAILABLE, project_id=project_id) from None
         if route is not None:
             self._table.learn(route)
         return route

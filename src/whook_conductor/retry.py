@@ -30,8 +30,12 @@ class Retry:
         """Note a success: the next pause is short again."""
         self._failures = 0
 
-    async def pause(self) -> None:
-        """Sleep before the next attempt."""
+    def next(self) -> float:
+        """Count a failure and return the seconds to wait before the next attempt."""
         bound = min(self._cap, _FIRST * 2 ** min(self._failures, 16))
         self._failures += 1
-        await trio.sleep(random.uniform(_LEAST, max(bound, _LEAST)))  # noqa: S311 - spreading load
+        return random.uniform(_LEAST, max(bound, _LEAST))  # noqa: S311 - spreading load
+
+    async def pause(self) -> None:
+        """Sleep before the next attempt."""
+        await trio.sleep(self.next())

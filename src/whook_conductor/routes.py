@@ -73,6 +73,8 @@ class RouteTable:
         self.cut_off = False
         """The directory is out of reach: nobody can claim a project."""
         self._behind_since = 0.0
+        self.changed: Callable[[str], None] | None = None
+        """Called with the id of a project that has a route it did not have."""
 
     def __len__(self) -> int:
         return len(self._by_name)
@@ -110,6 +112,11 @@ class RouteTable:
         if event is None:
             self._news[project] = event = trio.Event()
         return event
+
+    def of(self, project_id: str) -> Route | None:
+        """Return the route of the project of this id."""
+        name = self._names.get(project_id)
+        return None if name is None else self._by_name[name]
 
     def replace(self, routes: Iterable[Route]) -> None:
         """Take a snapshot of the directory instead of everything known."""
@@ -180,6 +187,8 @@ class RouteTable:
         self.on_route(route)
         if self._news and (event := self._news.pop(route.project, None)) is not None:
             event.set()
+        if self.changed is not None:
+            self.changed(route.project_id)
 
     def _drop(self, project_id: str, generation: int) -> None:
         name = self._names.get(project_id)

@@ -14,7 +14,7 @@ import enum
 import math
 import struct
 from collections import deque
-from typing import Final
+from typing import Final, Protocol
 
 import trio
 
@@ -53,6 +53,18 @@ class SenderGoneError(Exception):
     """The sender closed or reset the connection in the middle of its request."""
 
 
+class Rescue(Protocol):
+    """What a request still needs once the guard has fired, and takes with a limit of its own."""
+
+    async def rescue(self) -> None:
+        """Do it, and report what became of the request."""
+        ...
+
+    def report(self) -> None:
+        """Only report it: there is no time left."""
+        ...
+
+
 class Sender:
     """The connection of one sender. See the module's docstring for who may call what."""
 
@@ -68,6 +80,7 @@ class Sender:
         "linger_for",
         "parting",
         "phase",
+        "rescue",
     )
 
     def __init__(
@@ -89,6 +102,8 @@ class Sender:
         """Seconds; the sender may still be sending, so the connection must not just be closed."""
         self.parting = b""
         """What is still to be written when the guard has fired."""
+        self.rescue: Rescue | None = None
+        """What is still to be done before that."""
 
     def within(self, seconds: float) -> None:
         """Let the guard fire so many seconds from now."""

@@ -1,15 +1,17 @@
 """The conductor's supervision tree. `run_conductor` is called by the composition root with its ports open.
 
 conductor body
-└─ infrastructure: route sync · relay watch · project sync · trunks · recorder     an early return is fatal
-   └─ handlers: ingress → connections · API                end with the drain, at its deadline by force
+└─ infrastructure: route sync · relay watch · project sync · backlog sync · trunks · recorder · followers
+   │                                                       an early return is fatal
+   └─ handlers: ingress → connections · API · dispatcher → backlogs → deliveries
+                                                           end with the drain, at its deadline by force
 
 It listens, and answers with 503, before it knows any route: whoever comes then is told so instead of waiting.
 Until it does know them it is unready.
 
 Drain, in this order: readiness fails (the chassis sees to it); the listeners stop; idle connections close;
-requests under way finish, and new ones on open connections are answered with 503; then the trunks close,
-and the last outcomes are handed on.
+requests and deliveries under way finish, and new requests on open connections are answered with 503; the
+backlogs are left to other owners; then the trunks close, and the last outcomes are handed on.
 """
 
 from __future__ import annotations
@@ -22,8 +24,9 @@ from functools import partial
 from typing import Final
 
 import trio
+from fastapi import APIRouter
 
-from whook.backplane.ports import Auth, Bus, Directory, Projects
+from whook.backplane.ports import Auth, Blobs, Bus, Directory, History, Journal, Projects, Queue
 from whook.chassis import metrics
 from whook.chassis.admission import Admission
 from whook.chassis.asgi import App, AsgiLimits, serve_asgi
@@ -35,14 +38,21 @@ from whook.chassis.readiness import Readiness
 from whook.chassis.tcp import TcpLimits, serve_tcp
 from whook_conductor.addressing import Addressing
 from whook_conductor.api import build_api
+from whook_conductor.backlogs import BacklogTable, sync_backlogs
+from whook_conductor.buffering import Buffering
+from whook_conductor.capture import CaptureLimits
 from whook_conductor.control import Control
+from whook_conductor.deliveries import Courier
 from whook_conductor.dialogue import Context
+from whook_conductor.dispatcher import Dispatcher
+from whook_conductor.events_service import make_events_service
 from whook_conductor.ingress import REFUSAL, Ingress
 from whook_conductor.metrics import RequestTotals
 from whook_conductor.outcomes import Consumer, OutcomeRecorder
 from whook_conductor.placement import Placement
 from whook_conductor.projects import ProjectCache, sync_projects
 from whook_conductor.quick import QuickTunnels
+from whook_conductor.recorder import HistoryRecorder
 from whook_conductor.relays import watch_relays
 from whook_conductor.resolver import Resolver
 from whook_conductor.routes import RouteTable, sync_routes
@@ -52,12 +62,18 @@ from whook_conductor.trunks import Trunks
 _API_BODY: Final = 65_536
 """Longest body of an API request in bytes: a tunnel is asked for in about a hundred."""
 
+_HISTORY_SECONDS: Final = 5.0
+"""How long the end of a conductor waits for the last news to be recorded."""
+
 _KEEPALIVE: Final = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
 """A silent connection is probed after a minute, and given up two minutes after its other end vanished."""
 
 START_PATIENCE: Final = 10.0
 """Seconds that a start waits for the directory and the trunks, before it counts as started without them: a
 supervisor that gave up on it would only start it again."""
+_POLICIES_TIME: Final = 5.0
+"""Seconds that a start waits for the projects' policies. Without them the default one counts: webhooks come
+through although the store of projects is down."""
 
 _log = get_logger("whook.conductor")
 
@@ -81,6 +97,10 @@ async def run_conductor(
     bus: Bus,
     projects: Projects,
     auth: Auth,
+    queue: Queue,
+    blobs: Blobs,
+    history: History,
+    journal: Journal,
     drain: Drain,
     readiness: Readiness,
     outcome_consumers: Sequence[Consumer] = (),
@@ -111,10 +131,23 @@ async def run_conductor(
             api_port=bound_port(api_listeners),
             public_url=partial(settings.public_url, ingress_port=bound_port(ingress_listeners)),
         )
-        parts = _Parts(settings, directory, projects, drain, outcome_consumers)
+        events = make_events_service(
+            settings,
+            auth=auth,
+            projects=projects,
+            history=history,
+            blobs=blobs,
+            queue=queue,
+            drain=drain,
+        )
+        history = events.history
+        parts = _Parts(
+            settings, directory, bus, projects, queue, blobs, history, journal, drain, outcome_consumers
+        )
         control = Control(
             auth=auth,
             projects=projects,
+            queue=queue,
             cache=parts.cache,
             table=parts.table,
             resolver=parts.resolver,
@@ -125,8 +158,12 @@ async def run_conductor(
         with parts.published(readiness):
             async with trio.open_nursery() as infrastructure:
                 infrastructure.start_soon(parts.recorder.run, name="outcome recorder")
+                infrastructure.start_soon(parts.history.run, name="history")
                 infrastructure.start_soon(parts.trunks.run, name="trunks")
-                infrastructure.start_soon(sync_projects, parts.cache, bus, name="project sync")
+                infrastructure.start_soon(events.run, name="followers")
+                with trio.move_on_after(_POLICIES_TIME):
+                    await parts.policies_known(infrastructure, bus)
+                await infrastructure.start(sync_backlogs, parts.backlogs, queue, bus, name="backlog sync")
                 infrastructure.start_soon(
                     partial(
                         watch_relays,
@@ -140,6 +177,7 @@ async def run_conductor(
                 infrastructure.start_soon(sync_routes, parts.table, directory, bus, name="route sync")
                 async with trio.open_nursery() as handlers:
                     handlers.start_soon(parts.ingress.end_idle, name="idle connections")
+                    handlers.start_soon(parts.dispatcher.run, name="dispatcher")
                     await handlers.start(
                         partial(
                             serve_tcp,
@@ -156,7 +194,7 @@ async def run_conductor(
                     await handlers.start(
                         partial(
                             serve_asgi,
-                            _app(settings, control, parts.admission),
+                            _app(settings, control, parts.admission, [events.router]),
                             api_listeners,
                             name="api",
                             drain=drain,
@@ -171,13 +209,17 @@ async def run_conductor(
                     _log.info("conductor ready", ingress=ports.ingress_address, api=ports.api_address)
                     await drain.wait()
                     handlers.cancel_scope.deadline = drain.deadline
+                parts.recorder.flush()
+                await parts.history.finish(_HISTORY_SECONDS)
                 infrastructure.cancel_scope.cancel(reason="the conductor has drained")
 
 
-def _app(settings: ConductorSettings, control: Control, admission: Admission) -> App:
+def _app(
+    settings: ConductorSettings, control: Control, admission: Admission, routers: Sequence[APIRouter]
+) -> App:
     """Return the API, with the way for tunnels in front."""
     trusted = settings.trusted_proxies
-    api = build_api(control, auth_url=settings.auth_url, trusted_proxies=trusted)
+    api = build_api(control, auth_url=settings.auth_url, trusted_proxies=trusted, routers=routers)
     return QuickTunnels(api, control, admission, trusted_proxies=trusted)
 
 
@@ -188,12 +230,24 @@ class _Parts:
         self,
         settings: ConductorSettings,
         directory: Directory,
+        bus: Bus,
         projects: Projects,
+        queue: Queue,
+        blobs: Blobs,
+        history: History,
+        journal: Journal,
         drain: Drain,
         consumers: Sequence[Consumer],
     ) -> None:
+        instance = new_id("cnd")
         self.totals = RequestTotals()
-        self.recorder = OutcomeRecorder([self.totals.add, *consumers])
+        capture = None
+        if settings.history:
+            capture = CaptureLimits(max_body=settings.history_max_body, scheme=settings.public_scheme)
+        self.history = HistoryRecorder(history, journal, settings, capture, queue.backlogs)
+        self.recorder = OutcomeRecorder(
+            [self.totals.add, *consumers, self.history.take], dropping=self.history.drop
+        )
         self.table = RouteTable()
         self.cache = ProjectCache(
             projects,
@@ -206,13 +260,34 @@ class _Parts:
         self.trunks = Trunks(
             settings.cluster_key.get_secret_value().encode(),
             agent=f"whook/{metrics.version()}",
-            instance=new_id("cnd"),
+            instance=instance,
             max_exchanges=settings.max_exchanges,
             connect_timeout=settings.trunk_connect_timeout,
             cap=settings.trunk_retry_cap,
         )
         self.placement = Placement(trio.current_time, held=self.table.count, reachable=self.trunks.is_up)
         self.table.on_route = self.placement.landed
+        self.backlogs = BacklogTable()
+        self.buffering = Buffering(queue, blobs, bus, self.backlogs, settings)
+        self.dispatcher = Dispatcher(
+            owner=instance,
+            queue=queue,
+            history=history,
+            bus=bus,
+            backlogs=self.backlogs,
+            table=self.table,
+            policies=self.cache.policies,
+            courier=Courier(
+                table=self.table,
+                resolver=self.resolver,
+                trunks=self.trunks,
+                recorder=self.recorder,
+                blobs=blobs,
+                deadline=settings.request_deadline,
+            ),
+            memory=settings.delivery_memory,
+            drain=drain,
+        )
         self.ingress = Ingress(
             Context(
                 settings=settings,
@@ -222,8 +297,24 @@ class _Parts:
                 trunks=self.trunks,
                 recorder=self.recorder,
                 drain=drain,
+                policies=self.cache.policies,
+                backlogs=self.backlogs,
+                buffering=self.buffering,
+                capture=capture,
             )
         )
+
+    async def policies_known(self, infrastructure: trio.Nursery, bus: Bus) -> None:
+        """Follow the projects; return when their policies are known for the first time."""
+        known = trio.Event()
+
+        async def follow() -> None:
+            async with trio.open_nursery() as nursery:
+                await nursery.start(sync_projects, self.cache, bus)
+                known.set()
+
+        infrastructure.start_soon(follow, name="project sync")
+        await known.wait()
 
     @contextmanager
     def published(self, readiness: Readiness) -> Generator[None]:
@@ -247,6 +338,9 @@ class _Parts:
                 )
             )
             stack.enter_context(self.totals.publish(self.recorder))
+            stack.enter_context(self.buffering.published())
+            stack.enter_context(self.dispatcher.published())
+            stack.enter_context(self.history.published())
             for name, meaning, read in gauges:
                 stack.enter_context(metrics.watch(name, meaning, read))
             for status in malformed:

@@ -89,6 +89,49 @@ class ConductorSettings(Settings):
         10_000, ge=1, description="Names remembered as unknown: strangers choose them."
     )
 
+    max_buffered_body: int = Field(
+        33_554_432,
+        ge=0,
+        description="Longest request body that is stored when it cannot be delivered; 502, 503 or 504 "
+        "beyond it.",
+    )
+    max_kept_bodies: int = Field(
+        268_435_456,
+        ge=0,
+        description="Bytes of bodies kept in memory while they are streamed, so that they can still be "
+        "stored, over all connections and beyond 256 KiB of each.",
+    )
+    max_buffered_count: int = Field(
+        1_000_000, ge=1, description="Webhooks of all projects that may wait in the queue; 503 beyond it."
+    )
+    max_buffered_bytes: int = Field(
+        10_737_418_240, ge=1, description="Bytes of all projects that may wait in the queue; 503 beyond it."
+    )
+    queue_timeout: float = Field(
+        10.0, gt=0, description="How long a webhook waits until the queue has stored it; 503 beyond it."
+    )
+    delivery_memory: int = Field(
+        67_108_864,
+        ge=1_048_576,
+        description="Bytes of stored webhooks held in memory for their delivery, over all projects.",
+    )
+    history: bool = Field(True, description="Whether webhooks and their deliveries are recorded.")
+    history_max_body: int = Field(
+        1_048_576,
+        ge=0,
+        description="Longest request body that the history keeps of a webhook that was answered at once; one "
+        "with a longer body cannot be replayed.",
+    )
+    history_keep: float = Field(2_592_000.0, gt=0, description="How long events stay in the history.")
+    history_bytes: int = Field(
+        10_737_418_240,
+        ge=0,
+        description="How much the history may take; the oldest events go first, but none that waits or died.",
+    )
+    dead_letter_keep: float = Field(
+        7_776_000.0, gt=0, description="How long events stay whose deliveries were given up."
+    )
+
     drain_delay: float = Field(
         5.0,
         ge=0,

@@ -184,6 +184,8 @@ class RawDuplex(_TwoSided):
         except BadAnswerError:
             raise Refusal(answers.BAD_ANSWER) from None
         talk.upload.keep_no_longer()
+        if talk.capture is not None:
+            talk.capture.response_head(response)
         talk.outcome.status = response.status
         talk.outcome.to_head = trio.current_time() - talk.outcome.began
         sender.phase = Phase.RESPONDING

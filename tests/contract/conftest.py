@@ -7,9 +7,20 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.queues import QUEUES, OpenQueue, QueueTwin
 from tests.support.twins import BACKPLANES, SQLITE, STORES, BackplaneTwin, StoreTwin, postgresql
 from whook.backplane.memory import MemoryBus
-from whook.backplane.ports import AuthStore, Backplane, Bus, Directory, Projects
+from whook.backplane.ports import (
+    AuthStore,
+    Backplane,
+    Blobs,
+    Bus,
+    Directory,
+    History,
+    Projects,
+    Queue,
+)
+from whook.chassis.sealing import Sealer
 
 
 @pytest.fixture(params=BACKPLANES, ids=lambda twin: twin.name)
@@ -55,3 +66,43 @@ async def projects(store_twin: StoreTwin, store_bus: Bus, tmp_path: Path) -> Asy
 async def auth_store(store_twin: StoreTwin, tmp_path: Path) -> AsyncGenerator[AuthStore, None]:
     async with store_twin.open_auth_store(tmp_path) as opened:
         yield opened
+
+
+@pytest.fixture(params=QUEUES, ids=lambda twin: twin.name)
+def queue_twin(request: pytest.FixtureRequest) -> QueueTwin:
+    twin: QueueTwin = request.param
+    return twin
+
+
+@pytest.fixture
+async def opened(queue_twin: QueueTwin, tmp_path: Path) -> AsyncGenerator[OpenQueue, None]:
+    async with queue_twin.open(tmp_path) as opened:
+        yield opened
+
+
+@pytest.fixture
+def queue(opened: OpenQueue) -> Queue:
+    return opened.queue
+
+
+@pytest.fixture(params=["plain", "sealed"])
+def sealer(request: pytest.FixtureRequest) -> Sealer:
+    return Sealer([bytes(range(32))] if request.param == "sealed" else [])
+
+
+@pytest.fixture
+async def history_and_blobs(
+    store_twin: StoreTwin, sealer: Sealer, tmp_path: Path
+) -> AsyncGenerator[tuple[History, Blobs], None]:
+    async with store_twin.open_history(tmp_path, sealer) as opened:
+        yield opened
+
+
+@pytest.fixture
+def history(history_and_blobs: tuple[History, Blobs]) -> History:
+    return history_and_blobs[0]
+
+
+@pytest.fixture
+def blobs(history_and_blobs: tuple[History, Blobs]) -> Blobs:
+    return history_and_blobs[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -10,7 +11,15 @@ import trio
 
 from tests.support.deadlines import DEADLINE
 from tests.support.twins import StoreTwin
-from whook.backplane.ports import TOPIC_PROJECTS, Bus, Project, Projects, ProjectSet, decode_project_event
+from whook.backplane.ports import (
+    TOPIC_PROJECTS,
+    Bus,
+    Project,
+    ProjectPolicy,
+    Projects,
+    ProjectSet,
+    decode_project_event,
+)
 
 
 async def test_an_unknown_name_is_none(projects: Projects) -> None:
@@ -100,3 +109,29 @@ async def test_projects_outlive_the_store(store_twin: StoreTwin, store_bus: Bus,
         made = await store.create("shop", "prj_1")
     async with store_twin.open_projects(tmp_path, store_bus) as store:
         assert await store.list() == [made]
+
+
+async def test_a_policy_is_kept_and_published(projects: Projects, store_bus: Bus) -> None:
+    shop = await projects.create("shop")
+    await projects.create("blog")
+    assert shop.policy == ProjectPolicy()
+    policy = ProjectPolicy(buffer_methods=("POST", "PUT"), order="live-first", dedup_window=300)
+    async with store_bus.subscribe(TOPIC_PROJECTS) as subscription:
+        changed = await projects.set_policy(shop.id, policy)
+        with trio.fail_after(DEADLINE):
+            event = decode_project_event((await subscription.__anext__())[1])
+    assert changed == replace(shop, policy=policy)
+    assert event == ProjectSet(changed)
+    assert await projects.get("shop") == changed
+    assert await projects.with_policies() == [changed]
+
+
+async def test_the_default_policy_is_none_to_speak_of(projects: Projects) -> None:
+    shop = await projects.create("shop")
+    await projects.set_policy(shop.id, ProjectPolicy(window=4))
+    assert await projects.set_policy(shop.id, ProjectPolicy()) == shop
+    assert await projects.with_policies() == []
+
+
+async def test_a_project_that_is_gone_gets_no_policy(projects: Projects) -> None:
+    assert await projects.set_policy("prj_gone", ProjectPolicy(window=4)) is None

@@ -1,7 +1,8 @@
 """A whole conductor in the test's own loop, with a far end that the test scripts.
 
 The far end is what stands behind a trunk, relay and CLI in one: it speaks the real wire over a real socket
-and runs the test's handler for each exchange. Backplane in memory, projects in a dict, auth in a table.
+and runs the test's handler for each exchange. Backplane in memory, the queue in SQLite, projects in a dict,
+auth in a table.
 """
 
 from __future__ import annotations
@@ -10,31 +11,28 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import trio
 import trio.testing
 
 from tests.support.async_http import Client, connect
+from tests.support.conductor_stores import DictProjects, Stored, TableAuth, open_stored
 from tests.support.deadlines import DEADLINE
-from whook.backplane.memory import open_memory_backplane
+from whook.backplane.memory import MemoryJournal, open_memory_backplane
 from whook.backplane.ports import (
-    AuthDenied,
     Backplane,
     Bus,
     Directory,
-    Principal,
-    Project,
+    ProjectPolicy,
+    Queue,
     RelayInfo,
     Route,
-    TunnelToken,
-    Unavailable,
 )
 from whook.chassis.drain import Drain
 from whook.chassis.metrics import REGISTRY
-from whook.chassis.names import check_project_name
 from whook.chassis.readiness import Readiness
 from whook.link import (
     Answerer,
@@ -55,6 +53,7 @@ from whook_conductor.service import ConductorPorts, run_conductor
 from whook_conductor.settings import ConductorSettings
 
 KEY = "a key for tests"
+REJECT = ProjectPolicy(buffer=False)
 Handler = Callable[[Exchange], Awaitable[None]]
 
 
@@ -135,83 +134,6 @@ class FarEnd:
             answerer.link.close("cut by the test")
 
 
-class DictProjects:
-    """Projects in a dict. `broken` makes it unavailable; `asked` are the names that were looked up."""
-
-    def __init__(self) -> None:
-        self.stored: dict[str, Project] = {}
-        self.asked: list[str] = []
-        self.broken = False
-
-    async def get(self, name: str) -> Project | None:
-        await trio.lowlevel.checkpoint()
-        self.asked.append(name)
-        if self.broken:
-            raise Unavailable("the store is gone")
-        return self.stored.get(name)
-
-    async def create(self, name: str, project_id: str = "") -> Project:
-        await trio.lowlevel.checkpoint()
-        if self.broken:
-            raise Unavailable("the store is gone")
-        check_project_name(name)
-        made = Project(id=project_id or f"prj_{name}", name=name, created_at=datetime(2025, 1, 1, tzinfo=UTC))
-        return self.stored.setdefault(name, made)
-
-    async def delete(self, name: str, made_before: datetime) -> bool:
-        await trio.lowlevel.checkpoint()
-        found = self.stored.get(name)
-        if found is None or found.created_at >= made_before:
-            return False
-        del self.stored[name]
-        return True
-
-    async def list(self) -> list[Project]:
-        await trio.lowlevel.checkpoint()
-        return [self.stored[name] for name in sorted(self.stored)]
-
-
-class TableAuth:
-    """Auth from a table: `tokens` gives users, `owners` gives projects."""
-
-    def __init__(self) -> None:
-        self.tokens = {"whk_ada": "ada", "whk_bob": "bob"}
-        self.owners: dict[str, str] = {}
-        self.minted: list[tuple[str, str, str]] = []
-        self.broken = False
-
-    async def authenticate(self, token: str) -> Principal:
-        await trio.lowlevel.checkpoint()
-        if self.broken:
-            raise Unavailable("auth is gone")
-        user = self.tokens.get(token)
-        if user is None:
-            raise AuthDenied("unknown", "This token is not known.")
-        return Principal(user_id=user, user=user, token_id=token, scopes=frozenset({"connect"}))
-
-    async def authorize_tunnel(self, principal: Principal, project: str, *, create: bool) -> str:
-        await trio.lowlevel.checkpoint()
-        owner = self.owners.get(project)
-        if owner is None and create:
-            self.owners[project] = owner = principal.user
-        if owner != principal.user:
-            raise AuthDenied("forbidden", "The project is another's.")
-        return f"prj_{project}"
-
-    async def projects_of(self, principal: Principal) -> dict[str, str] | None:
-        await trio.lowlevel.checkpoint()
-        return {name: f"prj_{name}" for name, owner in self.owners.items() if owner == principal.user}
-
-    async def mint_tunnel_token(self, principal: Principal, project: Project, relay_id: str) -> TunnelToken:
-        await trio.lowlevel.checkpoint()
-        self.minted.append((principal.user, project.name, relay_id))
-        return TunnelToken(token="tunnel-token", expires_at=datetime(2030, 1, 1, tzinfo=UTC) + timedelta())
-
-    async def jwks(self) -> dict[str, Any]:
-        await trio.lowlevel.checkpoint()
-        return {"keys": []}
-
-
 def relay_info(
     name: str, port: int, *, load: int = 0, capacity: int = 100, draining: bool = False
 ) -> RelayInfo:
@@ -238,8 +160,14 @@ class Rig:
     drain: Drain
     readiness: Readiness
     ports: ConductorPorts
+    stored: Stored
     outcomes: trio.MemoryReceiveChannel[Outcome]
     ended: trio.Event = field(default_factory=trio.Event)
+
+    @property
+    def queue(self) -> Queue:
+        """The queue."""
+        return self.stored.queue
 
     def client(self) -> Any:
         """Connect a sender."""
@@ -270,6 +198,12 @@ class Rig:
             takeover=True,
         )
 
+    async def drain_and_wait(self) -> None:
+        """Drain the conductor and wait for its end."""
+        self.drain.begin("the test wants it")
+        with trio.fail_after(DEADLINE):
+            await self.ended.wait()
+
     async def settled(self) -> None:
         """Wait until no exchange is left at either end."""
         with trio.fail_after(DEADLINE):
@@ -290,11 +224,14 @@ async def open_conductor(
     grace: float = 25.0,
     directory: Callable[[Directory], Directory] | None = None,
     bus: Bus | None = None,
+    folder: Path | None = None,
+    policy: ProjectPolicy | None = None,
     **settings: Any,
 ) -> AsyncIterator[Rig]:
     """Run a conductor with a far end behind relay `rly`, which holds a tunnel for each of `tunnels`.
 
     `directory` may wrap the directory that it sees, and `bus` be another than the directory's.
+    Every project has the `policy`; the queue is in `folder`, if it is to outlast this conductor.
     """
     far = FarEnd(handler)
     projects, auth = DictProjects(), TableAuth()
@@ -304,11 +241,17 @@ async def open_conductor(
         for outcome in batch:
             send.send_nowait(outcome)
 
-    async with open_memory_backplane() as backplane, trio.open_nursery() as nursery:
+    async with (
+        open_memory_backplane() as backplane,
+        open_stored(backplane.bus, folder) as stored,
+        trio.open_nursery() as nursery,
+    ):
         await nursery.start(far.serve)
         await backplane.directory.announce(relay_info("rly", far.port), 1e6)
         drain = Drain(grace)
-        rig = Rig(backplane, projects, auth, far, drain, Readiness(drain), None, receive)  # type: ignore[arg-type]
+        projects.bus = backplane.bus
+        projects.policy = policy or ProjectPolicy()
+        rig = Rig(backplane, projects, auth, far, drain, Readiness(drain), None, stored, receive)  # type: ignore[arg-type]
         for name in tunnels:
             await rig.claim(name)
         options = {"listen": "127.0.0.1:0", "api": "127.0.0.1:0", "cluster_key": KEY, **settings}
@@ -320,6 +263,10 @@ async def open_conductor(
                 bus=bus or backplane.bus,
                 projects=projects,
                 auth=auth,
+                queue=stored.queue,
+                blobs=stored.blobs,
+                history=stored.history,
+                journal=MemoryJournal(),
                 drain=drain,
                 readiness=rig.readiness,
                 outcome_consumers=[keep],

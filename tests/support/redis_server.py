@@ -95,6 +95,11 @@ def shared_server() -> RedisServer:
 _prefixes = (f"test-{number}:" for number in itertools.count())
 
 
+def next_prefix() -> str:
+    """Return a prefix for keys on the shared server that nobody else has."""
+    return next(_prefixes)
+
+
 @asynccontextmanager
 async def shared_backplane() -> AsyncGenerator[Backplane, None]:
     """Open a backplane that nobody else uses, on the shared server."""

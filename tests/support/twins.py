@@ -1,4 +1,4 @@
-"""The twins of every port, for the contract tests: a new twin is one more entry here.
+"""The twins of the ports but the queue (`queues`), for the contract tests: a new twin is one more entry here.
 
 Each knows how to open itself for one test and what the suite may ask of it.
 """
@@ -18,11 +18,14 @@ from whook.backplane.sql import (
     AUTH,
     CONDUCTOR,
     SqlAuthStore,
+    SqlBlobs,
+    SqlHistory,
     SqlProjects,
     migrate_database,
     open_database,
     sqlite_url,
 )
+from whook.chassis.sealing import Sealer
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,7 @@ class StoreTwin:
     name: str
     open_projects: Callable[[Path, Bus], AbstractAsyncContextManager[Projects]]
     open_auth_store: Callable[[Path], AbstractAsyncContextManager[AuthStore]]
+    open_history: Callable[[Path, Sealer], AbstractAsyncContextManager[tuple[SqlHistory, SqlBlobs]]]
 
 
 @asynccontextmanager
@@ -60,11 +64,18 @@ async def sqlite_auth_store(folder: Path) -> AsyncGenerator[AuthStore, None]:
         yield SqlAuthStore(database)
 
 
+@asynccontextmanager
+async def sqlite_history(folder: Path, sealer: Sealer) -> AsyncGenerator[tuple[SqlHistory, SqlBlobs], None]:
+    """Open the history and the bodies apart, in the conductor's store in SQLite."""
+    async with open_database(sqlite_url(folder / "conductor.db"), CONDUCTOR) as database:
+        yield SqlHistory(database, sealer), SqlBlobs(database, sealer)
+
+
 BACKPLANES = [
     BackplaneTwin("memory", open_memory_backplane, follows_trio_clock=True, buffer=SUBSCRIBER_BUFFER),
     BackplaneTwin("redis", shared_backplane, follows_trio_clock=False, buffer=SHARED_BUFFER),
 ]
-SQLITE = StoreTwin("sqlite", sqlite_projects, sqlite_auth_store)
+SQLITE = StoreTwin("sqlite", sqlite_projects, sqlite_auth_store, sqlite_history)
 STORES = ["sqlite", "postgresql"]
 
 
@@ -85,4 +96,11 @@ def postgresql(server: Postgres) -> StoreTwin:
         async with open_database(url, AUTH) as database:
             yield SqlAuthStore(database)
 
-    return StoreTwin("postgresql", open_projects, open_auth_store)
+    @asynccontextmanager
+    async def open_history(folder: Path, sealer: Sealer) -> AsyncGenerator[tuple[SqlHistory, SqlBlobs], None]:
+        url = server.database_of(folder / "conductor")
+        await migrate_database(url, CONDUCTOR)
+        async with open_database(url, CONDUCTOR) as database:
+            yield SqlHistory(database, sealer), SqlBlobs(database, sealer)
+
+    return StoreTwin("postgresql", open_projects, open_auth_store, open_history)

@@ -13,7 +13,6 @@ import trio.testing
 from tests.support.async_http import Client, get, post, request
 from tests.support.conductor import (
     KEY,
-    DictProjects,
     FarEnd,
     Handler,
     answer,
@@ -22,8 +21,9 @@ from tests.support.conductor import (
     read_body,
     relay_info,
 )
+from tests.support.conductor_stores import DictProjects, open_stored
 from tests.support.deadlines import DEADLINE
-from whook.backplane.memory import open_memory_backplane
+from whook.backplane.memory import MemoryJournal, open_memory_backplane
 from whook.backplane.ports import Project, Route
 from whook.chassis.drain import Drain
 from whook.chassis.tcp import Peer
@@ -106,9 +106,24 @@ async def test_nothing_is_left(phase: Phase) -> None:
     far = FarEnd(phase.handler)
     outcomes: list[Outcome] = []
     settings = ConductorSettings(cluster_key=KEY, trunk_wait=1000)
-    async with open_memory_backplane() as backplane, trio.open_nursery() as nursery:
+    async with (
+        open_memory_backplane() as backplane,
+        open_stored(backplane.bus) as stored,
+        trio.open_nursery() as nursery,
+    ):
         await nursery.start(far.serve)
-        parts = _Parts(settings, backplane.directory, phase.projects(), Drain(), [outcomes.extend])
+        parts = _Parts(
+            settings,
+            backplane.directory,
+            backplane.bus,
+            phase.projects(),
+            stored.queue,
+            stored.blobs,
+            stored.history,
+            MemoryJournal(),
+            Drain(),
+            [outcomes.extend],
+        )
         nursery.start_soon(parts.trunks.run)
         parts.trunks.update([relay_info("rly", far.port)])
         with trio.fail_after(DEADLINE):

@@ -9,7 +9,7 @@ import trio
 import trio.testing
 
 from tests.support.async_http import get, post, request
-from tests.support.conductor import FarEnd, Rig, answer, echo, open_conductor, read_body, relay_info
+from tests.support.conductor import REJECT, FarEnd, Rig, answer, echo, open_conductor, read_body, relay_info
 from whook.backplane.ports import Route
 from whook.link import Exchange
 from whook.wire import ResetCode
@@ -141,7 +141,7 @@ async def test_a_body_that_the_first_relay_had_begun_to_take_is_not_sent_twice()
         exchange.reset(ResetCode.NO_TUNNEL)
 
     got = bytearray()
-    async with open_conductor(swallow_and_refuse) as rig, rig.client() as client:
+    async with open_conductor(swallow_and_refuse, policy=REJECT) as rig, rig.client() as client:
         await client.send(post(b"x" * 400_000))
         assert (await client.read_response()).status == 503
         await rig.settled()

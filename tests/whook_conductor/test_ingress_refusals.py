@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from tests.support.async_http import Client, get, post, request
-from tests.support.conductor import answer, open_conductor, read_body, relay_info
+from tests.support.conductor import REJECT, answer, open_conductor, read_body, relay_info
 from tests.support.rawhttp import Message
 from whook.chassis.metrics import REGISTRY
 from whook.link import Exchange
@@ -111,7 +111,7 @@ async def test_a_project_made_elsewhere_is_known_at_once() -> None:
 
 
 async def test_a_project_without_a_tunnel_is_503_and_the_connection_lives() -> None:
-    async with open_conductor() as rig, rig.client() as client:
+    async with open_conductor(policy=REJECT) as rig, rig.client() as client:
         await rig.projects.create("idle")
         for _ in range(2):
             await client.send(post(b"x", host="idle.localhost"))
@@ -171,7 +171,7 @@ async def test_an_exchange_that_is_given_up_before_an_answer(code: ResetCode, st
     async def handler(exchange: Exchange) -> None:
         exchange.reset(code)
 
-    async with open_conductor(handler) as rig, rig.client() as client:
+    async with open_conductor(handler, policy=REJECT) as rig, rig.client() as client:
         for _ in range(2):
             await client.send(post(b"x"))
             assert (await client.read_response()).status == status

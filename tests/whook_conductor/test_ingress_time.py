@@ -13,7 +13,7 @@ import trio
 import trio.testing
 
 from tests.support.async_http import Client, get, post, request
-from tests.support.conductor import answer, head, open_conductor, read_body
+from tests.support.conductor import REJECT, answer, head, open_conductor, read_body
 from whook.link import Exchange
 from whook.wire import Response
 
@@ -69,7 +69,7 @@ async def test_a_head_that_does_not_end_is_408() -> None:
 
 
 async def test_a_body_that_stops_coming_is_408() -> None:
-    async with open_conductor(never, request_deadline=SOON) as rig, rig.client() as client:
+    async with open_conductor(never, policy=REJECT, request_deadline=SOON) as rig, rig.client() as client:
         await client.send(request("POST", "/", "Content-Length: 6"), b"abc")
         response = await client.read_response()
         assert (response.status, slug(response.body)) == (408, "request-timeout")
@@ -79,7 +79,7 @@ async def test_a_body_that_stops_coming_is_408() -> None:
 
 @pytest.mark.parametrize("data", [get(), post(b"x" * 1_000_000)], ids=["small", "large"])
 async def test_an_answer_that_does_not_come_is_504(data: bytes) -> None:
-    async with open_conductor(never, request_deadline=SOON) as rig, rig.client() as client:
+    async with open_conductor(never, policy=REJECT, request_deadline=SOON) as rig, rig.client() as client:
         await client.send(data)
         response = await client.read_response()
         assert (response.status, slug(response.body)) == (504, "deadline-exceeded")
@@ -93,7 +93,7 @@ async def test_a_far_end_that_takes_no_body_is_504() -> None:
     async def handler(_: Exchange) -> None:
         await trio.sleep_forever()
 
-    async with open_conductor(handler, request_deadline=SOON) as rig, rig.client() as client:
+    async with open_conductor(handler, policy=REJECT, request_deadline=SOON) as rig, rig.client() as client:
         async with trio.open_nursery() as nursery:
 
             async def upload() -> None:
@@ -109,7 +109,7 @@ async def test_a_far_end_that_takes_no_body_is_504() -> None:
 
 
 async def test_a_sender_that_waits_for_a_100_is_not_the_one_who_is_late() -> None:
-    async with open_conductor(never, request_deadline=SOON) as rig, rig.client() as client:
+    async with open_conductor(never, policy=REJECT, request_deadline=SOON) as rig, rig.client() as client:
         await client.send(request("POST", "/", "Content-Length: 3", "Expect: 100-continue"))
         assert (await client.read_response()).status == 504
 

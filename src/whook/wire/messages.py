@@ -81,6 +81,8 @@ class Request(msgspec.Struct, array_like=True, gc=False):
         method: as sent.
         target: the raw request target, as sent (RFC 9112, section 3.2).
         headers: as sent, without hop-by-hop fields, plus what whook adds.
+        origin: `live` while the sender waits; `buffered` or `replay` out of the queue.
+        remaining: how many webhooks of the project wait behind this one in the queue.
     """
 
     event_id: str
@@ -91,6 +93,8 @@ class Request(msgspec.Struct, array_like=True, gc=False):
     method: bytes
     target: bytes
     headers: Headers
+    origin: str = "live"
+    remaining: int = 0
 
 
 class Response(msgspec.Struct, array_like=True, gc=False):

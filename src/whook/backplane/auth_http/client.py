@@ -22,6 +22,7 @@ from whook.backplane.ports import (
     BusGap,
     Principal,
     Project,
+    ProjectScope,
     Subscription,
     TunnelToken,
     Unavailable,
@@ -81,6 +82,15 @@ class HttpAuth:
         project_id = _decode(answer, messages.AuthorizeAnswer).project_id
         self._cache.put_authorized(principal, project, project_id, kicks=kicks)
         return project_id
+
+    async def authorize_project(self, principal: Principal, project: str | None, scope: ProjectScope) -> str:
+        """Return the project's id if the principal may do this in it. Raises AuthDenied and Unavailable.
+
+        Never remembered: what a right opens here is other people's data.
+        """
+        body = messages.AuthorizeProjectRequest(principal=principal, project=project, scope=scope)
+        answer = await self._connection.post(messages.AUTHORIZE_PROJECT, body)
+        return _decode(answer, messages.AuthorizeAnswer).project_id
 
     async def projects_of(self, principal: Principal) -> dict[str, str] | None:
         """Return the ids, by name, of the projects that the principal may see; None means all of them."""

@@ -5,7 +5,22 @@ URL asks for it, so that no daemon needs what it does not use.
 """
 
 from whook.backplane.compose.command import Command, Configured
-from whook.backplane.compose.factory import check_backplane_url, open_backplane
+from whook.backplane.compose.factory import (
+    check_backplane_url,
+    check_queue_url,
+    open_backplane,
+    open_journal,
+    open_queue,
+)
 from whook.backplane.compose.settings import BackplaneSettings
 
-__all__ = ["BackplaneSettings", "Command", "Configured", "check_backplane_url", "open_backplane"]
+__all__ = [
+    "BackplaneSettings",
+    "Command",
+    "Configured",
+    "check_backplane_url",
+    "check_queue_url",
+    "open_backplane",
+    "open_journal",
+    "open_queue",
+]

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 
+from whook.chassis.sealing import Sealer
 from whook.chassis.settings import Settings, SettingsError
 
 
@@ -56,3 +57,24 @@ class BackplaneSettings(Settings):
     previous_service_key: SecretStr = Field(
         SecretStr(""), description="Accepted by auth as well, while the service key is being replaced."
     )
+    queue_url: SecretStr = Field(
+        SecretStr(""),
+        description="Where webhooks wait: redis://… or sqlite:///PATH; by default the Redis of url.",
+    )
+    queue_durability: Literal["check", "trust"] = Field(
+        "check", description="Whether to look if that Redis is durable before anything is stored there."
+    )
+    storage_key: SecretStr = Field(
+        SecretStr(""),
+        description="Encrypts stored webhooks: 32 bytes in base64 or hexadecimal; former ones after a comma.",
+    )
+
+    @field_validator("storage_key")
+    @classmethod
+    def _check_storage_key(cls, value: SecretStr) -> SecretStr:
+        Sealer.from_setting(value.get_secret_value())
+        return value
+
+    def sealer(self) -> Sealer:
+        """Return what seals and opens stored webhooks; without a storage key it stores them plainly."""
+        return Sealer.from_setting(self.storage_key.get_secret_value())

@@ -7,5 +7,6 @@ of `open_memory_backplane`.
 from whook.backplane.memory.backplane import open_memory_backplane
 from whook.backplane.memory.bus import SUBSCRIBER_BUFFER, MemoryBus
 from whook.backplane.memory.directory import MemoryDirectory
+from whook.backplane.memory.journal import MemoryJournal
 
-__all__ = ["SUBSCRIBER_BUFFER", "MemoryBus", "MemoryDirectory", "open_memory_backplane"]
+__all__ = ["SUBSCRIBER_BUFFER", "MemoryBus", "MemoryDirectory", "MemoryJournal", "open_memory_backplane"]

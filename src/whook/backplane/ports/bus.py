@@ -18,6 +18,9 @@ TOPIC_KICK = "kick"
 """Kick: tunnels to close because a right was withdrawn. Published by auth."""
 TOPIC_PROJECTS = "projects"
 """ProjectSet and ProjectGone. Published by the store of projects, and by auth when a name was given up."""
+TOPIC_BACKLOG = "backlog"
+"""BacklogSet and BacklogGone: which projects have webhooks waiting. Published by the queue. BacklogState:
+published by conductors."""
 TOPIC_AUDIT = "audit"
 """Denied: refusals for auth's audit trail. Published by relays, whose logs have them as well."""
 

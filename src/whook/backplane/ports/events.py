@@ -8,12 +8,19 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import datetime
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 import msgspec
 import structlog
 
-from whook.backplane.ports.bus import TOPIC_AUDIT, TOPIC_KICK, TOPIC_PROJECTS, TOPIC_RELAYS, TOPIC_ROUTES
+from whook.backplane.ports.bus import (
+    TOPIC_AUDIT,
+    TOPIC_BACKLOG,
+    TOPIC_KICK,
+    TOPIC_PROJECTS,
+    TOPIC_RELAYS,
+    TOPIC_ROUTES,
+)
 from whook.backplane.ports.directory import RelayInfo, Route
 from whook.backplane.ports.projects import Project
 
@@ -63,6 +70,37 @@ class ProjectGone(_Event, frozen=True, tag="project-gone"):
 
     project: str
     deleted_at: datetime
+
+
+class BacklogSet(_Event, frozen=True, tag="backlog-set"):
+    """Something of the project has come to wait in the queue."""
+
+    project_id: str
+    project: str
+    version: int
+    """Of two events on one project the greater version stands."""
+
+
+class BacklogGone(_Event, frozen=True, tag="backlog-gone"):
+    """Nothing of the project waits any more."""
+
+    project_id: str
+    version: int
+
+
+class BacklogState(_Event, frozen=True, tag="backlog-state"):
+    """How it stands with what waits of a project, as its owner sees it.
+
+    ``holding``: new webhooks queue behind it. ``ending``: all of it is in the owner's hands, so that a new
+    webhook better waits for its end than to prolong it. ``resting``: all of it has failed before and waits
+    for its retry.
+
+    Published by conductors, not by the queue: by the owner of the backlog, again and again while it is so,
+    and by whoever appends to one that rests. What is not repeated is forgotten, and then it holds.
+    """
+
+    project_id: str
+    state: Literal["holding", "ending", "resting"]
 
 
 class Denied(_Event, frozen=True, tag="denied", kw_only=True):
@@ -119,7 +157,8 @@ class Kick(_Event, frozen=True, tag="kick", kw_only=True):
 RouteEvent = RouteSet | RouteGone | RelayGone
 RelayEvent = RelaySet | RelayGone
 ProjectEvent = ProjectSet | ProjectGone
-Event = RouteSet | RouteGone | RelayGone | RelaySet | ProjectSet | ProjectGone | Denied | Kick
+BacklogEvent = BacklogSet | BacklogGone | BacklogState
+Event = RouteEvent | RelayEvent | ProjectEvent | BacklogEvent | Denied | Kick
 
 _encoder = msgspec.json.Encoder()
 _log = structlog.get_logger("whook.backplane")
@@ -160,5 +199,6 @@ class Decoder(Generic[E]):
 decode_route_event: Decoder[RouteEvent] = Decoder(TOPIC_ROUTES, RouteEvent)
 decode_relay_event: Decoder[RelayEvent] = Decoder(TOPIC_RELAYS, RelayEvent)
 decode_project_event: Decoder[ProjectEvent] = Decoder(TOPIC_PROJECTS, ProjectEvent)
+decode_backlog_event: Decoder[BacklogEvent] = Decoder(TOPIC_BACKLOG, BacklogEvent)
 decode_denied: Decoder[Denied] = Decoder(TOPIC_AUDIT, Denied)
 decode_kick: Decoder[Kick] = Decoder(TOPIC_KICK, Kick)

@@ -1,9 +1,9 @@
 """Redis as this folder sees it: calls that have a deadline, and a feed of what is published.
 
 Owns the asyncio loop in which redis-py lives, and its connections. This module alone imports redis and
-trio_asyncio; directory and bus call it. Whatever keeps Redis from answering leaves it as Unavailable, so that
-no caller knows redis-py's errors. It must never repeat a call by itself: it cannot know whether the first
-took effect.
+trio_asyncio; directory, bus, queue and journal call it. Whatever keeps Redis from answering leaves it as
+Unavailable, so that no caller knows redis-py's errors. It must never repeat a call by itself: it cannot know
+whether the first took effect.
 
 Calls that come at the same time go out in one write and come back in one read ("pipelining"): crossing into
 asyncio and back costs more than a call itself.
@@ -18,6 +18,7 @@ import warnings
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import trio
@@ -91,16 +92,49 @@ class Feed:
             await self._loop.run_aio_coroutine(_ping(self._connection, payload))
 
 
+Config = dict[str, str]
+"""Settings of Redis by their names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What a Redis must be like for a call."""
+
+    patterns: tuple[str, ...]
+    """Which of its settings are looked at."""
+    judge: Callable[[Config], None]
+    """Raises Unavailable at settings that will not do. It gets none at all where they may not be read."""
+
+
 class _Call:
     """A command, what else to send when Redis does not know its script, and what came of it."""
 
-    __slots__ = ("command", "otherwise", "over", "reply")
+    __slots__ = ("alone", "check", "command", "otherwise", "over", "reply")
 
-    def __init__(self, command: tuple[Argument, ...], otherwise: tuple[Argument, ...] = ()) -> None:
+    def __init__(
+        self,
+        command: tuple[Argument, ...],
+        otherwise: tuple[Argument, ...] = (),
+        *,
+        check: Check | None = None,
+        alone: bool = False,
+    ) -> None:
         self.command = command
         self.otherwise = otherwise
+        self.check = check
+        self.alone = alone
         self.reply: Any = None
         self.over = trio.Event()
+
+
+class _Line:
+    """A connection on which calls are made, and the checks that its Redis has passed since it was opened."""
+
+    __slots__ = ("connection", "passed")
+
+    def __init__(self, connection: AbstractConnection) -> None:
+        self.connection = connection
+        self.passed: set[Check] = set()
 
 
 class Bridge:
@@ -112,15 +146,27 @@ class Bridge:
         self._waiting: deque[_Call] = deque()
         self._workers = trio.lowlevel.ParkingLot()
 
-    async def run(self, script: Script, *arguments: Argument) -> list[bytes]:
-        """Run a script and return what it returns. Raises Unavailable; it may then have run or not."""
-        call = _Call(("EVALSHA", script.digest, 0, *arguments), ("EVAL", script.text, 0, *arguments))
+    async def run(self, script: Script, *arguments: Argument, check: Check | None = None) -> list[bytes]:
+        """Run a script and return what it returns. Raises Unavailable; it may then have run or not.
+
+        With a ``check`` only where Redis passes it. Its settings are read once for each connection, hence
+        again from a Redis that has restarted, and each time while they do not pass.
+        """
+        digest, text = ("EVALSHA", script.digest, 0, *arguments), ("EVAL", script.text, 0, *arguments)
+        call = _Call(digest, text, check=check)
         reply: list[bytes] = await self._call(call)
         return reply
 
     async def publish(self, channel: bytes, message: bytes) -> None:
         """Publish a message. Raises Unavailable; it may then have been published or not."""
         await self._call(_Call(("PUBLISH", channel, message)))
+
+    async def command(self, *command: Argument, alone: bool = False) -> Any:
+        """Send one command and return the reply. Raises Unavailable; it may then have been done or not.
+
+        ``alone`` is for one that waits in Redis: nothing else is sent behind it on its connection.
+        """
+        return await self._call(_Call(command, alone=alone))
 
     @asynccontextmanager
     async def open_feed(self, pattern: bytes) -> AsyncGenerator[Feed, None]:
@@ -136,16 +182,16 @@ class Bridge:
 
     async def work(self) -> None:
         """Make calls on a connection of its own, for ever. Some tasks run this."""
-        connection = self._make()
+        line = _Line(self._make())
         try:
             while True:
                 if not self._waiting:
                     await self._workers.park()
                     continue
-                calls = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
+                calls = self._take_calls()
                 try:
                     with _outages_told(), trio.fail_after(CALL_SECONDS):
-                        await self._loop.run_aio_coroutine(_make_calls(connection, calls))
+                        await self._loop.run_aio_coroutine(_make_calls(line, calls))
                 except Unavailable as error:
                     # Whatever went wrong on it, redis-py has closed it, and the next call connects anew.
                     for call in calls:
@@ -154,7 +200,16 @@ class Bridge:
                             call.over.set()
         finally:
             with trio.move_on_after(CLOSE_SECONDS, shield=True):
-                await self._loop.run_aio_coroutine(_disconnect([connection]))
+                await self._loop.run_aio_coroutine(_disconnect([line.connection]))
+
+    def _take_calls(self) -> list[_Call]:
+        waiting = self._waiting
+        calls = [waiting.popleft()]
+        while waiting and len(calls) < BATCH and not (calls[0].alone or waiting[0].alone):
+            calls.append(waiting.popleft())
+        if waiting:
+            self._workers.unpark()
+        return calls
 
     async def _call(self, call: _Call) -> Any:
         self._waiting.append(call)
@@ -173,17 +228,18 @@ class Bridge:
 
 
 @asynccontextmanager
-async def open_bridge(url: str) -> AsyncGenerator[Bridge, None]:
+async def open_bridge(url: str, *, connections: int = CONNECTIONS) -> AsyncGenerator[Bridge, None]:
     """Open the asyncio loop for as long as the context is open. Redis need not be there yet.
 
-    Raises ValueError for a URL that cannot be used.
+    ``connections`` is how many batches of calls may be under way at once. Raises ValueError for a URL that
+    cannot be used.
     """
     make = _connection_maker(url)
     async with trio_asyncio.open_loop() as loop:
         loop.set_default_executor(_ResolverThreads(max_workers=RESOLVER_THREADS))
         bridge = Bridge(loop, make)
         async with trio.open_nursery() as nursery:
-            for _ in range(CONNECTIONS):
+            for _ in range(connections):
                 nursery.start_soon(bridge.work, name="redis calls")
             yield bridge
             nursery.cancel_scope.cancel(reason="the backplane is closed")
@@ -230,12 +286,17 @@ def _outages_told() -> Generator[None, None, None]:
 # is closed by redis-py itself, so no late answer can ever be taken for that of the next call.
 
 
-async def _make_calls(connection: AbstractConnection, calls: Sequence[_Call]) -> None:
+async def _make_calls(line: _Line, calls: Sequence[_Call]) -> None:
+    connection = line.connection
     if connection.is_connected and await connection.can_read():
         # Closed by Redis while it was idle.
         await connection.disconnect(nowait=True)
     if not connection.is_connected:
+        line.passed.clear()
         await connection.connect()  # type: ignore[no-untyped-call]
+    calls = [call for call in calls if call.check is None or await _passes(line, call, call.check)]
+    if not calls:
+        return
     packed = connection.pack_commands([call.command for call in calls])
     await connection.send_packed_command(packed, check_health=False)
     unknown: list[_Call] = []
@@ -259,6 +320,31 @@ async def _read(connection: AbstractConnection) -> Any:
         return await connection.read_response()
     except ResponseError as error:
         return error
+
+
+async def _passes(line: _Line, call: _Call, check: Check) -> bool:
+    """Tell whether Redis passes the call's check; if not, the call is over."""
+    if check in line.passed:
+        return True
+    try:
+        check.judge(await _config(line.connection, check.patterns))
+    except Unavailable as error:
+        call.reply = error
+        call.over.set()
+        return False
+    line.passed.add(check)
+    return True
+
+
+async def _config(connection: AbstractConnection, patterns: Sequence[str]) -> Config:
+    found: Config = {}
+    for pattern in patterns:
+        await connection.send_command("CONFIG", "GET", pattern, check_health=False)
+        reply = await _read(connection)
+        if isinstance(reply, Exception):
+            return {}  # not for this user, or not on this Redis
+        found.update(zip(map(bytes.decode, reply[::2]), map(bytes.decode, reply[1::2]), strict=True))
+    return found
 
 
 async def _subscribe(connection: AbstractConnection, pattern: bytes) -> None:

@@ -18,7 +18,8 @@ import trio
 
 from whook.backplane.ports import LeaseLost, Recovering, RelayInfo, Route, RouteHeld, Unavailable
 from whook.backplane.redis import scripts
-from whook.backplane.redis.bridge import CALL_SECONDS, Argument, Bridge
+from whook.backplane.redis.bridge import Argument, Bridge
+from whook.backplane.redis.clock import RedisClock
 from whook.backplane.redis.scripts import Script
 from whook.chassis.logs import get_logger
 
@@ -32,11 +33,6 @@ counts on one within 4 s."""
 
 SWEEP_BATCH = 250
 """Routes of ended leases removed by one script: about 2 ms in which Redis does nothing else."""
-
-CALL_MILLISECONDS = round(CALL_SECONDS * 1000)
-
-CLOCK_SINKS = 10
-"""Milliseconds by which the estimate of Redis's clock falls with each answer that does not confirm it."""
 
 SNAPSHOT_BATCH = 250
 """Routes read by one script: 75 KB, under 1 ms of Redis's time. Larger ones take longer in all."""
@@ -57,8 +53,7 @@ class RedisDirectory:
         self._prefix = prefix
         self._settle = settle
         self._highest = 0
-        self._ahead = 0.0
-        """Milliseconds by which Redis's clock is ahead of Trio's; 0 before the first answer."""
+        self._clock = RedisClock()
         self._born = b""
         """Names the data that Redis has; another name means that it has lost what it had."""
         self._settled = True
@@ -185,12 +180,9 @@ class RedisDirectory:
         return [self._seen(route) for epoch, route in found.values() if epoch in live]
 
     async def _run(self, script: Script, *arguments: Argument) -> list[bytes]:
-        latest = round(trio.current_time() * 1000 + self._ahead) + CALL_MILLISECONDS if self._ahead else 0
+        latest = self._clock.latest()
         reply = await self._bridge.run(script, self._prefix, self._highest, latest, *arguments)
-        # Behind the truth by the answer's way, so the greatest is the best, and Redis rather refuses a call
-        # that came at the last moment than run one that was given up. It sinks, in case that Redis's clock is
-        # set back.
-        self._ahead = max(int(reply[0]) - trio.current_time() * 1000, self._ahead - CLOCK_SINKS)
+        self._clock.heard(int(reply[0]))
         if len(reply) == 1:
             raise Unavailable("Redis has not come to it in time")
         self._notice(reply[1], int(reply[2]))

@@ -1,7 +1,8 @@
-"""The scripts that Redis runs: every change of the directory is one of them, hence one step for everybody.
+"""The scripts that Redis runs: each call of directory and queue is one of them, hence one step for everybody.
 
-Reads them from the folder ``lua``; the directory names them, the bridge runs them. ``prelude.lua`` holds what
-they share, and describes the keys. KEEP and KEPT are the bus's and stand alone.
+Reads them from the folder ``lua``; directory and queue name them, the bridge runs them. Each of the two has a
+folder with a ``prelude.lua``, which holds what its scripts share and describes its keys. KEEP and KEPT are
+the bus's and stand alone.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ def _read(name: str) -> str:
 
 
 def _script(name: str) -> Script:
-    return _plain(f"{_read('prelude')}\nlocal function body()\n{_read(name)}end\n{_read('finish')}")
+    folder = name.rpartition("/")[0]
+    first, last = (f"{folder}/{part}" if folder else part for part in ("prelude", "finish"))
+    return _plain(f"{_read(first)}\nlocal function body()\n{_read(name)}end\n{_read(last)}")
 
 
 def _plain(text: str) -> Script:
@@ -44,3 +47,17 @@ RELAYS = _script("relays")
 SWEEP = _script("sweep")
 KEEP = _plain(_read("keep"))
 KEPT = _plain(_read("kept"))
+
+QUEUE_APPEND = _script("queue/append")
+QUEUE_BACKLOG = _script("queue/backlog")
+QUEUE_BACKLOGS = _script("queue/backlogs")
+QUEUE_VERSION = _script("queue/version")
+QUEUE_ATTEND = _script("queue/attend")
+QUEUE_LEAVE = _script("queue/leave")
+QUEUE_ACQUIRE = _script("queue/acquire")
+QUEUE_RELEASE = _script("queue/release")
+QUEUE_READ = _script("queue/read")
+QUEUE_SETTLE = _script("queue/settle")
+QUEUE_DEFER = _script("queue/defer")
+QUEUE_REMEMBER = _script("queue/remember")
+QUEUE_FORGET = _script("queue/forget")

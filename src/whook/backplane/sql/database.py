@@ -119,7 +119,7 @@ def _engines(url: str) -> Engines:
 
 def _prepare(engines: Engines, schema: Schema) -> None:
     with engines.outages_told(schema.name):
-        engines.prepare()
+        engines.prepare(schema.page_bytes)
         if engines.migrates_itself:
             migrate(engines, schema)
         else:
@@ -128,7 +128,7 @@ def _prepare(engines: Engines, schema: Schema) -> None:
 
 def _migrate(engines: Engines, schema: Schema) -> bool:
     with engines.outages_told(schema.name):
-        engines.prepare()
+        engines.prepare(schema.page_bytes)
         return migrate(engines, schema)
 
 

@@ -17,6 +17,10 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from whook.backplane.ports import Unavailable
 
 
+class RowExists(Exception):
+    """A row with this key is there; whatever was to be inserted was not."""
+
+
 @dataclass(frozen=True, slots=True)
 class Engines:
     """The engines of one database, and what its kind does in its own way."""
@@ -31,8 +35,8 @@ class Engines:
     """What the driver raises where SQLAlchemy does not wrap it."""
     is_outage: Callable[[BaseException], bool]
     """Whether a driver's error says "not now" rather than "never"."""
-    prepare: Callable[[], None]
-    """Makes the database usable before its schema is looked at."""
+    prepare: Callable[[int], None]
+    """Makes the database usable before its schema is looked at; is told the page size of a new file."""
     lock_migration: Callable[[Connection], None]
     """Called at the beginning of the transaction that migrates: the others wait here."""
     migrates_itself: bool

@@ -7,13 +7,14 @@ hosts, ``target_session_attrs`` (postgresql.org/docs/current/libpq-connect.html)
 
 from __future__ import annotations
 
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Any, Final, cast
 
 import psycopg
 import sqlalchemy as sa
 from sqlalchemy.engine import URL, Connection
 
-from whook.backplane.sql.engines import Engines
+from whook.backplane.sql.engines import Engines, RowExists
 
 READERS: Final = 4
 WRITERS: Final = 4
@@ -43,6 +44,16 @@ _OUTAGES: Final = frozenset({"08", "53", "57", "58"})
 too long included) and system errors (postgresql.org/docs/current/errcodes-appendix.html)."""
 _OUTAGE_CODES: Final = frozenset({"25006", "40001", "40P01", "55P03"})
 """Of other classes: a server that only reads, serialization failure, deadlock, a lock not granted in time."""
+
+_TYPES: Final[dict[type[sa.types.TypeEngine[Any]], str]] = {
+    sa.BigInteger: "int8",
+    sa.Integer: "int4",
+    sa.SmallInteger: "int2",
+    sa.Double: "float8",
+    sa.String: "text",
+    sa.Text: "text",
+    sa.LargeBinary: "bytea",
+}
 
 
 def postgresql_engines(url: URL) -> Engines:
@@ -100,7 +111,26 @@ def _is_outage(error: BaseException) -> bool:
     return error.sqlstate[:2] in _OUTAGES or error.sqlstate in _OUTAGE_CODES
 
 
-def _nothing() -> None:
+def copy_rows(connection: Connection, table: sa.Table, rows: Sequence[tuple[Any, ...]]) -> None:
+    """Insert rows with all columns of a table, for a tenth of what statements cost. Raises RowExists.
+
+    In binary, where a value's type must be the column's: a new kind of column needs its name in `_TYPES`.
+    """
+    columns = ", ".join(column.name for column in table.columns)
+    types = [_TYPES[type(column.type)] for column in table.columns]
+    driver = cast("psycopg.Connection[Any]", connection.connection.driver_connection)
+    statement = f"COPY {table.name} ({columns}) FROM STDIN (FORMAT BINARY)".encode()
+    try:
+        with driver.cursor() as cursor, cursor.copy(statement) as copy:
+            copy.set_types(types)
+            write = copy.write_row
+            for row in rows:
+                write(row)
+    except psycopg.errors.UniqueViolation as error:
+        raise RowExists from error
+
+
+def _nothing(_: int) -> None:
     """Do nothing: the operator has made the database."""
 
 

@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final
 
+import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
-from whook.backplane.ports import TOPIC_PROJECTS, Bus, Project, ProjectSet, encode_event
+from whook.backplane.ports import TOPIC_PROJECTS, Bus, Project, ProjectPolicy, ProjectSet, encode_event
 from whook.backplane.sql.columns import NAMING, UtcDateTime
 from whook.backplane.sql.database import Database, insert_if_absent
 from whook.chassis.batches import Batcher
@@ -30,7 +31,11 @@ projects = sa.Table(
     sa.Column("id", sa.String(64), primary_key=True),
     sa.Column("name", sa.String(63), nullable=False, unique=True),
     sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("policy", sa.Text, nullable=False, server_default="", comment="JSON; empty: the default one"),
 )
+
+_policies = msgspec.json.Decoder(ProjectPolicy)
+_DEFAULT = ProjectPolicy()
 
 
 class SqlProjects:
@@ -70,6 +75,19 @@ class SqlProjects:
         old = projects.delete().where(projects.c.name == name, projects.c.created_at < made_before)
         return await self._database.execute(old) > 0
 
+    async def set_policy(self, project_id: str, policy: ProjectPolicy) -> Project | None:
+        """Give a project another policy and publish it; None if it is gone."""
+        project = await self._database.write(lambda connection: _set_policy(connection, project_id, policy))
+        if project is not None:
+            # Lost if we are cancelled just here: the others read it again when they next ask the store.
+            await self._bus.publish(TOPIC_PROJECTS, encode_event(ProjectSet(project)))
+        return project
+
+    async def with_policies(self) -> list[Project]:
+        """Return the projects whose policy is not the default one."""
+        special = sa.select(projects).where(projects.c.policy != "")
+        return await self._database.read(lambda found: [_project(row) for row in found.execute(special)])
+
     async def list(self) -> list[Project]:
         """Return all projects by name."""
         return await self._database.read(_list)
@@ -96,5 +114,13 @@ def _list(connection: Connection) -> list[Project]:
     return sorted((_project(row) for row in connection.execute(sa.select(projects))), key=lambda p: p.name)
 
 
-def _project(row: Row[*tuple[str, str, datetime]]) -> Project:
-    return Project(id=row.id, name=row.name, created_at=row.created_at)
+def _set_policy(connection: Connection, project_id: str, policy: ProjectPolicy) -> Project | None:
+    stored = "" if policy == _DEFAULT else msgspec.json.encode(policy).decode()
+    connection.execute(projects.update().where(projects.c.id == project_id).values(policy=stored))
+    row = connection.execute(sa.select(projects).where(projects.c.id == project_id)).one_or_none()
+    return None if row is None else _project(row)
+
+
+def _project(row: Row[*tuple[str, str, datetime, str]]) -> Project:
+    policy = _policies.decode(row.policy) if row.policy else _DEFAULT
+    return Project(id=row.id, name=row.name, created_at=row.created_at, policy=policy)

@@ -25,6 +25,8 @@ class Schema:
     name: str
     revisions: tuple[str, ...]
     """The oldest first. Each begins with the name, so that one database is never taken for another."""
+    page_bytes: int = 4_096
+    """Of a new SQLite file. One with webhooks has larger ones: a row of 2 KiB would fill a page of 4."""
 
     @property
     def head(self) -> str:
@@ -32,8 +34,9 @@ class Schema:
         return self.revisions[-1]
 
 
-CONDUCTOR = Schema("conductor", ("conductor_0001",))
+CONDUCTOR = Schema("conductor", ("conductor_0001", "conductor_0002", "conductor_0003"), page_bytes=16_384)
 AUTH = Schema("auth", ("auth_0001", "auth_0002", "auth_0003"))
+QUEUE = Schema("queue", ("queue_0001",))
 
 
 class SchemaRefused(Exception):

@@ -26,6 +26,9 @@ would only queue for Python's interpreter lock."""
 BUSY_SECONDS = 5.0
 """How long a statement waits for another process's write before it fails with Unavailable."""
 
+CACHE_KIB = 16_384
+"""Of the connection that writes, as far as it is needed."""
+
 SWITCH_ATTEMPTS = 10
 """Tries to switch a new file to WAL: each failure means that another program got further, and the first that
 succeeds ends it for all."""
@@ -64,9 +67,9 @@ def _write_lock_is_held(_: Connection) -> None:
     """Do nothing: every transaction of the writer begins by taking the database's only write lock."""
 
 
-def _prepare(path: Path, writer: Engine) -> None:
+def _prepare(path: Path, writer: Engine, page_bytes: int) -> None:
     _make_file(path)
-    _switch_to_wal(writer)
+    _switch_to_wal(writer, page_bytes)
 
 
 def _make_file(path: Path) -> None:
@@ -95,6 +98,8 @@ def _sqlite_engine(url: URL, *, write: bool) -> Engine:
         connection.execute("PRAGMA foreign_keys = ON")
         # What was acknowledged survives a power cut: a token is shown once, and a name is claimed once.
         connection.execute("PRAGMA synchronous = FULL")
+        # A batch for the history fits into it, so that no page of one transaction is written twice.
+        connection.execute(f"PRAGMA cache_size = -{CACHE_KIB if write else CACHE_KIB // 8}")
         if not write:
             connection.execute("PRAGMA query_only = ON")
 
@@ -107,8 +112,10 @@ def _sqlite_engine(url: URL, *, write: bool) -> Engine:
     return engine
 
 
-def _switch_to_wal(writer: Engine) -> None:
+def _switch_to_wal(writer: Engine, page_bytes: int) -> None:
     """Let readers and the writer work side by side (sqlite.org/wal.html). The file remembers it.
+
+    A file that is still empty gets its page size on the way; any other keeps its own.
 
     SQLite does not wait for a lock when it switches, so of two programs that open a new file together one
     would fail. That one waits for the other by asking for the write lock, then tries again.
@@ -116,6 +123,7 @@ def _switch_to_wal(writer: Engine) -> None:
     raw = writer.raw_connection()
     try:
         cursor = raw.cursor()
+        cursor.execute(f"PRAGMA page_size = {page_bytes}")
         for attempt in range(1, SWITCH_ATTEMPTS + 1):
             try:
                 cursor.execute("PRAGMA journal_mode = WAL")

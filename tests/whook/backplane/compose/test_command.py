@@ -19,6 +19,7 @@ WHOLE = """
 listen = "127.0.0.1:0"
 [backplane]
 url = "memory:"
+queue_url = "sqlite:///{folder}/queue.db"
 auth_url = "http://127.0.0.1:9"
 service_key = "SECRET"
 conductor_database = "sqlite:///{folder}/conductor.db"
@@ -99,6 +100,28 @@ def test_an_impossible_url_is_named(
         "WHOOK_BACKPLANE_CONDUCTOR_DATABASE",
     ]
     assert "SECRET" not in "".join(faults)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "fault"),
+    [
+        ("queue_url", "amqp://me:SECRET@x", "redis://"),
+        ("queue_url", "sqlite:///:memory:", "sqlite:///PATH"),
+        ("queue_url", "", "keeps no queue"),
+        ("queue_durability", "hope", "'check' or 'trust'"),
+        ("storage_key", "SECRET", "openssl rand -base64 32"),
+    ],
+)
+def test_an_impossible_queue_is_named(
+    name: str, value: str, fault: str, config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = "".join(line for line in config.read_text().splitlines(keepends=True) if "queue_url" not in line)
+    config.write_text(text.replace("[backplane]\n", f'[backplane]\n{name} = "{value}"\n'))
+    assert CONDUCTOR(["--config", str(config), "--check-config"]) == EXIT_SETTINGS
+    out, err = capsys.readouterr()
+    assert name in err.lower()
+    assert fault in err
+    assert "SECRET" not in out + err
 
 
 @pytest.mark.parametrize("arguments", [["--confg", "x"], ["--config"], ["upgrade"], ["--config", "/nowhere"]])

@@ -20,18 +20,20 @@ from tests.support.deadlines import DEADLINE
 from whook.backplane.sql import (
     AUTH,
     CONDUCTOR,
+    QUEUE,
     Schema,
     SchemaRefused,
     auth,
     open_database,
     projects,
+    queue_tables,
     sqlite_url,
 )
 from whook.backplane.sql import schema as schema_module
 from whook.backplane.sql.schema import MIGRATIONS
 
-BOTH = pytest.mark.parametrize("schema", [CONDUCTOR, AUTH], ids=lambda schema: schema.name)
-METADATA = {"conductor": projects.metadata, "auth": auth.metadata}
+EACH = pytest.mark.parametrize("schema", [CONDUCTOR, AUTH, QUEUE], ids=lambda schema: schema.name)
+METADATA = {"conductor": projects.metadata, "auth": auth.metadata, "queue": queue_tables.metadata}
 
 
 def dump(path: Path) -> list[str]:
@@ -53,7 +55,7 @@ async def make(path: Path, schema: Schema) -> None:
         pass
 
 
-@BOTH
+@EACH
 def test_the_head_known_to_the_program_is_alembics(schema: Schema) -> None:
     scripts = ScriptDirectory(str(MIGRATIONS), version_locations=[str(MIGRATIONS / schema.name)])
     found = [script.revision for script in scripts.walk_revisions()]
@@ -62,7 +64,7 @@ def test_the_head_known_to_the_program_is_alembics(schema: Schema) -> None:
     assert all(revision.startswith(f"{schema.name}_") for revision in found)
 
 
-@BOTH
+@EACH
 async def test_migrations_make_the_tables_that_the_stores_use(schema: Schema, tmp_path: Path) -> None:
     async with open_database(sqlite_url(tmp_path / "x.db"), schema) as database:
 
@@ -73,7 +75,7 @@ async def test_migrations_make_the_tables_that_the_stores_use(schema: Schema, tm
         assert await database.read(differences) == []
 
 
-@BOTH
+@EACH
 async def test_opening_again_changes_nothing(schema: Schema, tmp_path: Path) -> None:
     await make(tmp_path / "x.db", schema)
     before = dump(tmp_path / "x.db")
@@ -81,7 +83,7 @@ async def test_opening_again_changes_nothing(schema: Schema, tmp_path: Path) -> 
     assert dump(tmp_path / "x.db") == before
 
 
-@BOTH
+@EACH
 async def test_a_newer_schema_is_refused_and_left_alone(schema: Schema, tmp_path: Path) -> None:
     path = tmp_path / "x.db"
     await make(path, schema)

@@ -1,0 +1,49 @@
+"""The journal: news for the history on its way to the database, in batches.
+
+A conductor's recorder appends; the recorder of any conductor reads, stores in the history, and says that it
+is done. It lets the database be away for a while: nothing waits for the history but the journal itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from whook.backplane.ports.history import Record
+
+
+@dataclass(frozen=True, slots=True)
+class JournalEntry:
+    """One batch."""
+
+    key: str
+    records: list[Record]
+
+
+class JournalFull(Exception):
+    """More waits in the journal than it may hold; the batch was not taken."""
+
+
+class Journal(Protocol):
+    """A bounded hand-over. All but `survives` raise Unavailable when it does not answer."""
+
+    @property
+    def survives(self) -> bool:
+        """Whether what was appended outlives this process, and another one may store it."""
+        ...
+
+    async def append(self, records: list[Record]) -> None:
+        """Add a batch at the end. Raises JournalFull; after Unavailable it may have been added or not."""
+        ...
+
+    async def read(self) -> list[JournalEntry]:
+        """Wait a while for batches and return some; none after that while.
+
+        Each goes to one reader, and to another one if that does not say in time that it is done. Whoever has
+        been given one does not get it again while it runs.
+        """
+        ...
+
+    async def done(self, keys: list[str]) -> None:
+        """Forget batches: they are in the history."""
+        ...

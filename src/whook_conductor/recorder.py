@@ -1,0 +1,322 @@
+"""The history's recorder: outcomes become news, news go through the journal into the history, the old goes.
+
+A consumer of the OutcomeRecorder, and three tasks of the service beside it. Nothing here is on the way of a
+webhook: whatever is too slow or away costs memory up to a bound, and then news, which are counted.
+
+    take ──pending──► feed ──journal──► store ──► history      prune, once for all conductors
+
+Errors of one batch are contained here: news that cannot be stored must not end the conductor, least of all
+each one that reads the same journal.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Collection, Generator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Final, NoReturn
+
+import trio
+
+from whook.backplane.ports import Delivery, History, Journal, JournalFull, Record, State, Unavailable
+from whook.chassis import metrics
+from whook.chassis.logs import get_logger
+from whook_conductor.capture import CaptureLimits
+from whook_conductor.outcomes import Outcome
+from whook_conductor.retry import Retry
+from whook_conductor.settings import ConductorSettings
+
+MAX_PENDING: Final = 20_000
+"""Outcomes held while the journal does not take any. Their bodies are bounded by `capture.MAX_HELD`."""
+BATCH_COUNT: Final = 2_000
+BATCH_BYTES: Final = 1_048_576
+"""A batch for the journal ends with the news that reaches either."""
+GATHER_SECONDS: Final = 0.5
+"""Pause between two times that all that has gathered goes to the journal: large batches are what makes
+recording cheap."""
+PRUNE_SECONDS: Final = 60.0
+"""Between two runs of the pruner, over all conductors."""
+WARN_SECONDS: Final = 30.0
+"""Between two warnings that the history or its journal is away."""
+
+_SERVER_ERROR: Final = 500
+_TRY_AGAIN: Final = frozenset({408, 425, 429})
+
+_log = get_logger("whook.conductor.history")
+
+
+def record_of(outcome: Outcome) -> Record | None:
+    """Return the news in an outcome; None where there is nothing to record."""
+    event = outcome.event
+    if event is None or not outcome.project_id:
+        return None
+    live = outcome.origin == "live"
+    began = outcome.received_at if live else outcome.began_at
+    state = _state(outcome)
+    waits = outcome.result == "buffered"
+    delivery = None
+    if outcome.attempt:
+        refused = live and outcome.result in ("refused", "buffered")
+        delivery = Delivery(
+            event_id=outcome.event_id,
+            attempt=outcome.attempt,
+            origin=outcome.origin,
+            began_at=began,
+            to_head=outcome.to_head,
+            duration=outcome.duration,
+            # What the sender was told instead of a response is no response.
+            status=0 if refused else outcome.status,
+            problem=outcome.slug,
+            response=outcome.response,
+        )
+    return Record(
+        event_id=outcome.event_id,
+        project_id=outcome.project_id,
+        state=state,
+        # What waits may be delivered before its sender has read the acknowledgement.
+        at=began if waits else began + outcome.duration,
+        event=event,
+        delivery=delivery,
+    )
+
+
+def _state(outcome: Outcome) -> State:
+    if outcome.origin != "live":
+        status = outcome.status
+        delivered = 0 < status < _SERVER_ERROR and status not in _TRY_AGAIN
+        return "answered" if delivered else "buffered"
+    if outcome.result == "buffered":
+        return "buffered"
+    return "answered" if outcome.result in ("answered", "upgraded") else "refused"
+
+
+class HistoryRecorder:
+    """Hands news on to the history, and keeps the history within its bounds."""
+
+    def __init__(
+        self,
+        history: History,
+        journal: Journal,
+        settings: ConductorSettings,
+        capture: CaptureLimits | None,
+        waiting: Callable[[], Awaitable[Collection[str]]],
+    ) -> None:
+        """`capture` is None where nothing is recorded; `waiting` gives the projects with a backlog."""
+        self._history = history
+        self._journal = journal
+        self._settings = settings
+        self._capture = capture
+        self._waiting = waiting
+        self._pending: deque[Outcome] = deque()
+        self._wake = trio.Event()
+        self._finishing = trio.Event()
+        self._idle = trio.Event()
+        self._idle.set()
+        self._unstored = 0
+        """Batches in the journal, where it dies with the process."""
+        self.recorded = 0
+        self.dropped = 0
+        self.pruned = 0
+        self.lag = 0.0
+        self.events = 0
+        self.bytes = 0
+
+    def take(self, batch: Sequence[Outcome]) -> None:
+        """Take outcomes: a consumer of the OutcomeRecorder."""
+        if self._capture is None:
+            return
+        pending = self._pending
+        for outcome in batch:
+            if len(pending) < MAX_PENDING:
+                pending.append(outcome)
+            else:
+                self.drop(outcome)
+        if pending:
+            self._wake.set()
+            self._idle = trio.Event() if self._idle.is_set() else self._idle
+
+    def drop(self, outcome: Outcome) -> None:
+        """Give an outcome up."""
+        if outcome.event is not None:
+            self.dropped += 1
+        if self._capture is not None:
+            self._capture.release(outcome)
+
+    async def run(self) -> None:
+        """Do all of it until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._feed, name="history feed")
+            nursery.start_soon(self._store, name="history store")
+            nursery.start_soon(self._prune, name="history pruner")
+
+    async def finish(self, seconds: float) -> None:
+        """Wait until all that was taken is where it outlives this process, but no longer than that."""
+        self._finishing.set()
+        with trio.move_on_after(seconds):
+            while self._pending or self._unstored:
+                await self._idle.wait()
+
+    # -- into the journal ---------------------------------------------------------------------------------
+
+    async def _feed(self) -> NoReturn:
+        retry = Retry()
+        told = _Told("journal")
+        while True:
+            await self._wake.wait()
+            self._wake = trio.Event()
+            while self._pending:
+                chunk, records = self._next_batch()
+                while records:
+                    try:
+                        await self._journal.append(records)
+                    except (JournalFull, Unavailable) as error:
+                        told.warn(error)
+                        await retry.pause()
+                        continue
+                    retry.reset()
+                    self._unstored += not self._journal.survives
+                    break
+                if self._capture is not None:
+                    for outcome in chunk:
+                        self._capture.release(outcome)
+                for _ in chunk:
+                    self._pending.popleft()
+                await trio.lowlevel.checkpoint()
+            self._rest()
+            with trio.move_on_after(GATHER_SECONDS):
+                await self._finishing.wait()
+
+    def _next_batch(self) -> tuple[list[Outcome], list[Record]]:
+        chunk: list[Outcome] = []
+        records: list[Record] = []
+        size = 0
+        for outcome in self._pending:
+            chunk.append(outcome)
+            record = record_of(outcome)
+            if record is not None:
+                records.append(record)
+                size += outcome.received + outcome.sent + 512
+                if len(records) >= BATCH_COUNT or size >= BATCH_BYTES:
+                    break
+        return chunk, records
+
+    def _rest(self) -> None:
+        if not self._pending and not self._unstored:
+            self._idle.set()
+
+    # -- into the history ---------------------------------------------------------------------------------
+
+    async def _store(self) -> NoReturn:
+        retry = Retry()
+        told = _Told("journal")
+        while True:
+            try:
+                entries = await self._journal.read()
+            except Unavailable as error:
+                told.warn(error)
+                await retry.pause()
+                continue
+            retry.reset()
+            if not entries:
+                continue
+            await self._record([record for entry in entries for record in entry.records])
+            try:
+                await self._journal.done([entry.key for entry in entries])
+            except Unavailable as error:
+                told.warn(error)  # they will come again, which does no harm
+            if not self._journal.survives:
+                self._unstored -= len(entries)
+                self._rest()
+
+    async def _record(self, records: list[Record]) -> None:
+        """Store news, however long it takes until the history answers."""
+        retry = Retry()
+        told = _Told("history")
+        stored = False
+        while not stored:
+            try:
+                await self._history.record(records)
+                stored = True
+            except Unavailable as error:
+                told.warn(error)
+                await retry.pause()
+            except Exception:  # noqa: BLE001 - see the module's docstring
+                if len(records) == 1:
+                    _log.exception("news of an event cannot be recorded", event_id=records[0].event_id)
+                    self.dropped += 1
+                    return
+                # One of them is at fault, and not the others.
+                for record in records:
+                    await self._record([record])
+                return
+        self.recorded += len(records)
+        self.lag = time.time() - records[0].at
+
+    # -- and out again ------------------------------------------------------------------------------------
+
+    async def _prune(self) -> NoReturn:
+        settings = self._settings
+        while True:
+            try:
+                if await self._history.claim_pruning(PRUNE_SECONDS):
+                    now = time.time()
+                    self.pruned += await self._history.prune(
+                        before=now - settings.history_keep,
+                        keep_bytes=settings.history_bytes,
+                        dead_before=now - settings.dead_letter_keep,
+                        waiting=await self._waiting(),
+                    )
+                size = await self._history.size()
+                self.events, self.bytes = size.events, size.bytes
+            except Unavailable as error:
+                _log.warning("the history cannot be pruned now", error=str(error))
+            await trio.sleep(PRUNE_SECONDS * random.uniform(0.8, 1.2))  # noqa: S311 - spreading load
+
+    @contextmanager
+    def published(self) -> Generator[None]:
+        """Publish what was recorded and what was not, as long as the block runs."""
+        capture = self._capture
+        counters: list[tuple[str, str, Callable[[], float]]] = [
+            ("whook_history_recorded", "News of events stored in the history.", lambda: self.recorded),
+            ("whook_history_dropped", "News of events given up for want of room.", lambda: self.dropped),
+            ("whook_history_pruned", "Events deleted from the history.", lambda: self.pruned),
+            (
+                "whook_history_bodies_left_out",
+                "Bodies not kept because too many waited for the history.",
+                lambda: 0 if capture is None else capture.uncaptured,
+            ),
+        ]
+        gauges: list[tuple[str, str, Callable[[], float]]] = [
+            ("whook_history_pending", "News that wait for the journal.", lambda: len(self._pending)),
+            (
+                "whook_history_lag_seconds",
+                "Age of the oldest news in the last batch when it was stored.",
+                lambda: self.lag,
+            ),
+            ("whook_history_events", "Events in the history, all conductors'.", lambda: self.events),
+            ("whook_history_bytes", "Bytes that the history takes, roughly.", lambda: self.bytes),
+        ]
+        with ExitStack() as stack:
+            for name, meaning, read in counters:
+                stack.enter_context(metrics.watch(name, meaning, read, kind="counter"))
+            for name, meaning, read in gauges:
+                stack.enter_context(metrics.watch(name, meaning, read))
+            yield
+
+
+class _Told:
+    """Warns about something that lasts now and then, not each time."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._next = 0.0
+
+    def warn(self, error: Exception) -> None:
+        """Log it if it was not logged lately."""
+        if trio.current_time() >= self._next:
+            self._next = trio.current_time() + WARN_SECONDS
+            _log.warning(
+                "the history is behind", waits_for=self._what, error=str(error) or type(error).__name__
+            )
