@@ -144,7 +144,7 @@ class AuthService:
             return project_id
 
     async def authorize_project(self, principal: Principal, project: str | None, scope: ProjectScope) -> str:
-        """Return the project's id if the principal may do this in it; without one, "" if its token may at all."""
+        """Return the project's id if the principal may do this in it; without a project, an empty one."""
         async with self.trail.watching(scope, principal.user, project or ""):
             _require(principal, scope)
             if project is None:

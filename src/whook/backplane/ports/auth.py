@@ -83,8 +83,9 @@ class Auth(Protocol):
     async def authorize_project(self, principal: Principal, project: str | None, scope: ProjectScope) -> str:
         """Return the project's id if the principal may do in it, by its name, what the scope is for.
 
-        None asks about the token alone, and the id is empty. Raises AuthDenied: forbidden for want of the scope or of the role,
-        hidden for a project that is none of the principal's, or that the token is not for.
+        None asks about the token alone, and the id is empty. Raises AuthDenied: forbidden for want of the
+        scope or of the role, hidden for a project that is none of the principal's, or that the token is not
+        for.
         """
         ...
 
