@@ -56,6 +56,11 @@ def build_internal_api(auth: Auth, service_keys: Sequence[str]) -> APIRouter:
         await auth.authorize_tunnel(body.principal, body.project, create=body.create)
         return None
 
+    @post(messages.AUTHORIZE_PROJECT, messages.AuthorizeProjectRequest)
+    async def authorize_project(body: messages.AuthorizeProjectRequest) -> object:
+        await auth.authorize_project(body.principal, body.project, body.scope)
+        return None
+
     @post(messages.PROJECTS, messages.ProjectsRequest)
     async def projects(body: messages.ProjectsRequest) -> object:
         return messages.ProjectsAnswer(projects=await auth.projects_of(body.principal))

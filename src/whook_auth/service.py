@@ -24,6 +24,7 @@ from whook.backplane.ports import (
     Kick,
     Principal,
     Project,
+    ProjectScope,
     StoredToken,
     TunnelToken,
     Unavailable,
@@ -135,6 +136,29 @@ class AuthService:
                 claim = self.trail.entry("project.claim", actor=principal.user, target=project)
                 owner = await self._store.claim_project(project, principal.user_id, self._now(), claim)
             await self._require_opening(principal, project, owner)
+
+    async def authorize_project(self, principal: Principal, project: str | None, scope: ProjectScope) -> None:
+        """Return if the principal may do this in the project; without one, if its token may anywhere."""
+        async with self.trail.watching(scope, principal.user, project or ""):
+            _require(principal, scope)
+            if project is None:
+                return
+            # One answer for what does not exist, what is another's, and what the token is not for.
+            unseen = AuthDenied("hidden", "You have no project of this name.")
+            if principal.projects and project not in principal.projects:
+                raise unseen
+            owner = await self._store.owner(project)
+            if owner is None:
+                raise unseen
+            if owner == principal.user_id or "admin" in principal.scopes:
+                return
+            role = await self._store.role(project, principal.user_id)
+            if role is None:
+                raise unseen
+            if role == "viewer" and scope != "events:read":
+                raise AuthDenied("forbidden", f"you are a viewer of project {project}: viewers only look")
+            if role != "owner" and scope == "projects:write":
+                raise AuthDenied("forbidden", f"you are a {role} of project {project}: only owners change it")
 
     async def projects_of(self, principal: Principal) -> frozenset[str] | None:
         """Return the names that the principal may see: those it is a member of, as far as its token goes."""

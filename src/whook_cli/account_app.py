@@ -12,6 +12,7 @@ from whook_cli.options import AccountOptions
 Role = Literal["owner", "developer", "viewer"]
 Scope = Literal["connect", "events:read", "events:replay", "projects:write", "admin"]
 Account = Annotated[AccountOptions, Parameter(name="*")]
+Json = Annotated[bool, Parameter(help="Print one JSON object.", negative="")]
 _NONE = AccountOptions()
 
 tokens = App(name="tokens", help="Your access tokens.")
@@ -98,6 +99,27 @@ def projects_delete(name: str, *, account: Account = _NONE) -> None:
     from whook_cli.account_commands import run_projects_delete
 
     run_projects_delete(account.server, account.token, name)
+
+
+@projects.command(name="show")
+def projects_show(name: str, *, account: Account = _NONE, json: Json = False) -> None:
+    """Show a project: who is connected, what waits, and its policy."""
+    from whook_cli.project_policy import run_show
+
+    run_show(account.server, account.token, name, as_json=json)
+
+
+@projects.command(name="set")
+def projects_set(
+    name: str,
+    *settings: Annotated[str, Parameter(help="KEY=VALUE; VALUE default takes a setting back.")],
+    account: Account = _NONE,
+    json: Json = False,
+) -> None:
+    """Set what is done with webhooks that cannot be delivered at once, and show the policy."""
+    from whook_cli.project_policy import run_set
+
+    run_set(account.server, account.token, name, settings, as_json=json)
 
 
 @members.command(name="list")

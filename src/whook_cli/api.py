@@ -1,13 +1,16 @@
-"""Calls of the server's APIs: `POST /v1/tunnels`, and `call` for all the others.
+"""Calls of the server's APIs: `POST /v1/tunnels`, and `call` or `open_calls` for all the others.
 
 Owns what can come back. `session` asks for a tunnel before each connection, `account_api` asks about
-people and tokens. Refusals that no retry can mend raise `Exit` with their code; what may pass by itself
-raises `Unavailable`. Must never follow a redirect (the request carries the token) and never print it.
+people and tokens, `events_api` about events. Refusals that no retry can mend raise `Exit` with their code;
+what may pass by itself raises `Unavailable`. Must never follow a redirect (the request carries the token)
+and never print it.
 """
 
 import contextlib
 import re
 import time
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
@@ -49,6 +52,8 @@ class Grant:
     project_id: str
     public_url: str
     expires_at: str
+    backlog: int = 0
+    """Webhooks that wait and will come through this tunnel."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +103,60 @@ def check_token(token: str | None, server: str) -> str:
     return token
 
 
+class Calls:
+    """Calls over connections that are kept open in between; see `open_calls`."""
+
+    def __init__(self, client: "httpx.AsyncClient") -> None:
+        self._client = client
+
+    async def call(
+        self,
+        method: str,
+        url: str,
+        *,
+        token: str | None = None,
+        body: dict[str, object] | None = None,
+        form: dict[str, str] | None = None,
+        params: list[tuple[str, str]] | None = None,
+        seconds: float = TIMEOUT,
+    ) -> Reply:
+        """Make one call. A refusal is a reply as well; a server that cannot answer now is `Unavailable`."""
+        import httpx
+
+        headers = {"Accept": "application/json, */*;q=0.5"}
+        if token is not None:
+            headers["Authorization"] = f"Bearer {token}"
+        try:
+            response = await self._client.request(
+                method,
+                url,
+                json=body,
+                data=form,
+                params=tuple(params) if params else None,
+                headers=headers,
+                timeout=seconds,
+            )
+        except httpx.TimeoutException:
+            raise Unavailable(f"{url} does not answer", answered=False) from None
+        except (httpx.TransportError, httpx.InvalidURL) as error:
+            raise Unavailable(f"cannot reach {url}: {explain(error)}", answered=False) from None
+        detail = _detail(response)
+        if response.status_code == 503:
+            retry = parse_retry_after(response.headers.get("Retry-After"))
+            raise Unavailable(f"{url} cannot answer now{detail}", answered=True, retry_after=retry)
+        return Reply(response.status_code, response.content, detail)
+
+
+@asynccontextmanager
+async def open_calls(server: str) -> AsyncGenerator[Calls]:
+    """Open connections to `server` as they are needed, and close them with the block."""
+    import httpx  # 100 ms that a usage error need not pay
+
+    verify = server_context() if server.startswith("https:") else False
+    async with httpx.AsyncClient(verify=verify, timeout=TIMEOUT, trust_env=False) as client:
+        yield Calls(client)
+
+
 async def call(
     method: str,
     url: str,
@@ -106,25 +165,9 @@ async def call(
     body: dict[str, object] | None = None,
     form: dict[str, str] | None = None,
 ) -> Reply:
-    """Make one call. A refusal is a reply as well; a server that cannot answer now is `Unavailable`."""
-    import httpx  # 100 ms that a usage error need not pay
-
-    headers = {"Accept": "application/json"}
-    if token is not None:
-        headers["Authorization"] = f"Bearer {token}"
-    verify = server_context() if url.startswith("https:") else False
-    try:
-        async with httpx.AsyncClient(verify=verify, timeout=TIMEOUT, trust_env=False) as client:
-            response = await client.request(method, url, json=body, data=form, headers=headers)
-    except httpx.TimeoutException:
-        raise Unavailable(f"{url} does not answer", answered=False) from None
-    except (httpx.TransportError, httpx.InvalidURL) as error:
-        raise Unavailable(f"cannot reach {url}: {explain(error)}", answered=False) from None
-    detail = _detail(response)
-    if response.status_code == 503:
-        retry = parse_retry_after(response.headers.get("Retry-After"))
-        raise Unavailable(f"{url} cannot answer now{detail}", answered=True, retry_after=retry)
-    return Reply(response.status_code, response.content, detail)
+    """Make one call on a connection of its own. Raises `Unavailable`."""
+    async with open_calls(url) as calls:
+        return await calls.call(method, url, token=token, body=body, form=form)
 
 
 async def request_tunnel(server: str, token: str, project: str, instance: str, *, watch: bool) -> Grant:

@@ -13,6 +13,7 @@ from cyclopts import App, CycloptsError, Parameter
 from whook_cli.about import complain, say, version_line
 from whook_cli.account_app import mount
 from whook_cli.config import Environment, Files
+from whook_cli.events_app import mount as mount_events
 from whook_cli.exits import Exit, ExitCode, UsageError
 from whook_cli.options import (
     CLIENT_DRAIN,
@@ -42,6 +43,7 @@ app = App(
 completion = App(name="completion", help="Completion of commands and options in the shell.")
 app.command(completion)
 mount(app)
+mount_events(app)
 
 Shell = Literal["bash", "zsh", "fish", "powershell"]
 ShellOption = Annotated[Shell | None, Parameter(help="Which shell.", show_env_var=False)]

@@ -86,6 +86,9 @@ class Painter:
         took = "open" if record.still_open else duration(record.seconds)
         sizes = f"{size(record.request_bytes)} → {size(record.response_bytes)}"
         again = f" (attempt {record.attempt})" if record.attempt > 1 else ""
+        if record.origin != "live":
+            left = f", {record.remaining} left" if record.remaining else ""
+            again += self._paint("36", f" ({record.origin}{left})")
         line = (
             f"{self._paint('1', f'{method:<6}')} {shorten(target, PATH_WIDTH):<24}  {status}  {took:>7}  "
             f"{sizes}  {self._paint('2', printable(record.event_id))}{again}"

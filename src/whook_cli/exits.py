@@ -31,6 +31,10 @@ class ExitCode(IntEnum):
     """Another client took the project over."""
     SERVER = 9
     """`whook dev` or `whook serve` could not start: a port is taken, the data directory is not usable."""
+    NOT_FOUND = 10
+    """There is no such project or event, as far as the token may see; or the event's body was not kept."""
+    INCOMPLETE = 11
+    """Some events could not be replayed or exported; a line on standard error names each."""
     INTERRUPTED = 130
     """Stopped at once by a second Ctrl-C or SIGTERM, with work still under way."""
 

@@ -18,6 +18,7 @@ from whook_cli.display import Display
 from whook_cli.forward import Forwarder, answer
 from whook_cli.records import Capture, Details, RequestRecord
 from whook_cli.respond import Responder
+from whook_cli.text import printable
 
 _REASONS: Final = {
     ResetCode.CANCELLED: "the sender did not wait for the answer",
@@ -37,6 +38,8 @@ class Handler:
         self._display = display
         self._responder = responder
         self._verbose = verbose
+        self._stored = 0
+        """Webhooks out of the queue that were answered since it was last empty."""
 
     async def __call__(self, exchange: Exchange) -> None:
         """Handle one exchange and show it. Raises nothing but cancellation."""
@@ -64,6 +67,7 @@ class Handler:
                 record.error = _reason(failure)
             record.seconds = time.perf_counter() - started
             self._display.show(record)
+            self._count_stored(record)
 
     def opened(self, record: RequestRecord) -> None:
         """Show a response that has begun and may take long."""
@@ -76,8 +80,18 @@ class Handler:
         details = Details(request.headers, Capture(), b"", [], Capture()) if self._verbose else None
         return RequestRecord(
             time.time(), request.event_id, request.attempt, request.client, request.method, request.target,
-            0, 0.0, 0, 0, "", exchange.watch, False, details,
+            0, 0.0, 0, 0, "", exchange.watch, False, details, printable(request.origin), request.remaining,
         )  # fmt: skip
+
+    def _count_stored(self, record: RequestRecord) -> None:
+        """Count what came out of the queue, and say when all of it has come."""
+        if record.origin != "buffered" or record.watched or not record.status:
+            return
+        self._stored += 1
+        if not record.remaining:
+            count, self._stored = self._stored, 0
+            what = "webhook" if count == 1 else "webhooks"
+            self._display.status("caught-up", f"caught up: {count} buffered {what} delivered", count=count)
 
     async def _answer(self, exchange: Exchange, record: RequestRecord) -> None:
         if not exchange.request_ended and _expects_continue(exchange):

@@ -48,7 +48,8 @@ class RequestRecord:
     """One request that has ended, or (`still_open`) whose response has begun and may take long.
 
     `at` is Unix time of its arrival, `seconds` how long it took; `status` is 0 when there was no answer,
-    and `error` then says why. `watched` is a request that another client answers.
+    and `error` then says why. `watched` is a request that another client answers. `origin` is `live` while
+    its sender waits, else `buffered` or `replay`; `remaining` then says how many more wait.
     """
 
     at: float
@@ -65,6 +66,8 @@ class RequestRecord:
     watched: bool = False
     still_open: bool = False
     details: Details | None = None
+    origin: str = "live"
+    remaining: int = 0
 
     @property
     def weight(self) -> int:
@@ -94,8 +97,9 @@ def json_line(record: Record) -> str:
 
     Every line has `event` and `time`. A request has `event_id`, `attempt`, `client`, `method`, `target`,
     `status` (null without an answer), `duration_ms`, `request_bytes`, `response_bytes`, `error` (null if
-    none), `watched`; with `--verbose` also `request_headers`, `response_headers` (lists of pairs) and
-    `request_body`, `response_body` (text, or null if not UTF-8), each with `..._truncated`.
+    none), `watched`, `origin` (live, buffered, replay), `remaining`; with `--verbose` also `request_headers`,
+    `response_headers` (lists of pairs) and `request_body`, `response_body` (text, or null if not UTF-8), each
+    with `..._truncated`.
     """
     time = datetime.fromtimestamp(record.at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     if isinstance(record, StatusRecord):
@@ -114,6 +118,8 @@ def json_line(record: Record) -> str:
         "response_bytes": record.response_bytes,
         "error": record.error or None,
         "watched": record.watched,
+        "origin": record.origin,
+        "remaining": record.remaining,
     }
     if (details := record.details) is not None:
         line["request_headers"] = [(_text(n), _text(v)) for n, v in details.request_headers]

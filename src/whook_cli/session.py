@@ -217,6 +217,9 @@ class Session:
         else:
             self._display.status("moved", f"moved to another tunnel: {url}", public_url=url)
         self._lost_at = None
+        if waiting := tunnel.grant.backlog:
+            text = f"{waiting} buffered while you were away, delivering"
+            self._display.status("backlog", text, count=waiting)
 
     def say_draining(self) -> None:
         """Say, once, how many exchanges are still to finish; nothing if there are none."""

@@ -29,14 +29,15 @@ _highlight = JSONHighlighter()
 
 def block(details: Details, status: int, *, colour: bool) -> str:
     """Give the block for one request: its headers and body (>), the response's headers and body (<)."""
-    lines = _side(">", "", details.request_headers, details.request_body, colour)
+    lines = side(">", "", details.request_headers, details.request_body, colour)
     if status:
         start = f"{status} {printable(details.response_reason)}"
-        lines += _side("<", start, details.response_headers, details.response_body, colour)
+        lines += side("<", start, details.response_headers, details.response_body, colour)
     return "\n".join(lines)
 
 
-def _side(mark: str, start: str, headers: Headers, body: Capture, colour: bool) -> list[str]:
+def side(mark: str, start: str, headers: Headers, body: Capture, colour: bool) -> list[str]:
+    """Give one message's lines: what it starts with, its headers, its body."""
     dim, plain = ("\x1b[2m", "\x1b[0m") if colour else ("", "")
     lines = [f"  {dim}{mark}{plain} {start}"] if start else []
     for name, value in headers:

@@ -1,4 +1,4 @@
-"""The control API as HTTP: `POST /v1/tunnels`, `GET /v1/projects`.
+"""The control API as HTTP: tunnels, projects and their policies.
 
 Built by the service and served by the chassis. Shape only: what is decided is in `control`. Every error,
 those of the framework included, is a problem (RFC 9457) with a stable type.
@@ -8,16 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated
 
-from fastapi import Depends, FastAPI, Request
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi import APIRouter, FastAPI
 from pydantic import BaseModel, Field
 
-from whook.backplane.ports import CALLER
-from whook.chassis.api import Network, client_address, new_api, problem_responses
+from whook.chassis.api import Network, new_api, problem_responses
 from whook.chassis.metrics import version
+from whook_conductor.bearer import Token
 from whook_conductor.control import Control, ProjectView
+from whook_conductor.policy_api import BacklogAnswer, PolicyAnswer, PolicyChange
 
 
 class TunnelRequest(BaseModel):
@@ -38,6 +37,7 @@ class TunnelGrant(BaseModel):
     project_id: str
     public_url: str = Field(description="Where senders post.")
     expires_at: datetime
+    backlog: int = Field(description="Webhooks that wait to be delivered through this tunnel.")
 
 
 class Tunnel(BaseModel):
@@ -57,6 +57,13 @@ class ProjectAnswer(BaseModel):
     tunnel: Tunnel | None
 
 
+class ProjectDetail(ProjectAnswer):
+    """A project, its policy and what waits."""
+
+    policy: PolicyAnswer
+    backlog: BacklogAnswer | None = Field(description="null while the queue does not answer.")
+
+
 class ProjectList(BaseModel):
     """Projects by name."""
 
@@ -70,23 +77,17 @@ class ServerAnswer(BaseModel):
     auth_url: str | None = Field(description="Where people log in; null if this server has no such place.")
 
 
-_bearer = HTTPBearer(auto_error=False, description="An access token (`whk_…`).")
-
-
-async def _token(
-    request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
-) -> str:
-    CALLER.set(client_address(request, request.app.state.trusted_proxies))
-    return credentials.credentials if credentials is not None else ""
-
-
-Token = Annotated[str, Depends(_token)]
-
-
 def build_api(
-    control: Control, *, auth_url: str | None = None, trusted_proxies: Sequence[Network] = ()
+    control: Control,
+    *,
+    auth_url: str | None = None,
+    trusted_proxies: Sequence[Network] = (),
+    routers: Sequence[APIRouter] = (),
 ) -> FastAPI:
-    """Return the application. ``trusted_proxies`` may say on whose behalf they ask."""
+    """Return the application. ``trusted_proxies`` may say on whose behalf they ask.
+
+    ``routers`` are mounted beside its own operations.
+    """
     app = new_api("whook conductor")
     app.state.trusted_proxies = trusted_proxies
 
@@ -105,6 +106,7 @@ def build_api(
             project_id=grant.project_id,
             public_url=grant.public_url,
             expires_at=grant.expires_at,
+            backlog=grant.backlog,
         )
 
     @app.get("/v1/projects", responses=problem_responses(401, 503), tags=["projects"])
@@ -113,19 +115,42 @@ def build_api(
         return ProjectList(projects=[_answer(view) for view in await control.projects(token)])
 
     @app.get("/v1/projects/{name}", responses=problem_responses(401, 404, 503), tags=["projects"])
-    async def get_project(name: str, token: Token) -> ProjectAnswer:
-        """Show one project and who is connected to it."""
-        return _answer(await control.project(token, name))
+    async def get_project(name: str, token: Token) -> ProjectDetail:
+        """Show one project, who is connected to it, its policy and what waits."""
+        return _detail(await control.project(token, name))
 
+    @app.patch("/v1/projects/{name}", responses=problem_responses(401, 403, 404, 422, 503), tags=["projects"])
+    async def change_project(name: str, change: PolicyChange, token: Token) -> ProjectDetail:
+        """Change what is done with webhooks that cannot be delivered at once. For the project's owner."""
+        return _detail(await control.change_policy(token, name, change))
+
+    for router in routers:
+        app.include_router(router)
     return app
 
 
 def _answer(view: ProjectView) -> ProjectAnswer:
-    route = view.route
     return ProjectAnswer(
         id=view.project.id,
         name=view.project.name,
         public_url=view.public_url,
         created_at=view.project.created_at,
-        tunnel=Tunnel(id=route.tunnel_id, holder=route.holder) if route is not None else None,
+        tunnel=_tunnel(view),
     )
+
+
+def _detail(view: ProjectView) -> ProjectDetail:
+    return ProjectDetail(
+        id=view.project.id,
+        name=view.project.name,
+        public_url=view.public_url,
+        created_at=view.project.created_at,
+        tunnel=_tunnel(view),
+        policy=PolicyAnswer.of(view.project.policy),
+        backlog=None if view.backlog is None else BacklogAnswer.of(view.backlog),
+    )
+
+
+def _tunnel(view: ProjectView) -> Tunnel | None:
+    route = view.route
+    return Tunnel(id=route.tunnel_id, holder=route.holder) if route is not None else None

@@ -92,7 +92,8 @@ class BacklogTable:
 
     def all(self) -> list[str]:
         """Return the ids of the projects of which something waits."""
-        return [*self._waiting, *(found for found in self._recent if found not in self._waiting)]
+        recent = [found for found in list(self._recent) if self._is_recent(found)]
+        return [*self._waiting, *(found for found in recent if found not in self._waiting)]
 
     def replace(self, project_ids: Iterable[str], version: int) -> None:
         """Take a snapshot, at least as new as `version`, instead of what the bus told."""

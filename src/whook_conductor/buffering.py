@@ -81,12 +81,15 @@ class Buffering:
         if apart:
             await self._blobs.put(event.id, body)
         limits = rules.limits(total_count=self._total_count, total_bytes=self._total_bytes)
+        full: QueueFull | None = None
         try:
             await self.queue.append(event, limits, attempts=attempts)
-        except QueueFull:
+        except QueueFull as error:
+            full = error
+        if full is not None:
             if apart:  # certainly not stored, so nothing refers to it
                 await self._blobs.delete([event.id])
-            raise
+            raise full
         if self._backlogs.appended(event.project_id):
             holding = BacklogState(event.project_id, "holding")
             try:

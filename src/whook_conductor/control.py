@@ -6,24 +6,37 @@ Holds no state of its own; rights are auth's to judge, projects the store's, rel
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from whook.backplane.ports import Auth, AuthDenied, Principal, Project, Projects, Route, Unavailable
+import trio
+
+from whook.backplane.ports import (
+    Auth,
+    Backlog,
+    Principal,
+    Project,
+    Projects,
+    Queue,
+    Route,
+    Unavailable,
+)
 from whook.chassis.drain import Drain
 from whook.chassis.names import check_project_name
 from whook.chassis.problem import ProblemError
 from whook_conductor.placement import Placement
+from whook_conductor.policy_api import PolicyChange
 from whook_conductor.projects import ProjectCache
+from whook_conductor.refusals import authenticate, unknown_project
+from whook_conductor.refusals import busy as _busy
+from whook_conductor.refusals import refusals as _refusals
 from whook_conductor.resolver import Refusal, Resolver
 from whook_conductor.routes import RouteTable
 
-_RETRY_AFTER: Final = (2, 8)
-"""Seconds, drawn at random, that spread the clients of a full or restarting cluster."""
+_BACKLOG_TIME: Final = 2.0
+"""Seconds that an answer waits for the queue, whose word is only for information here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +48,8 @@ class Grant:
     project_id: str
     public_url: str
     expires_at: datetime
+    backlog: int
+    """Webhooks that wait to be delivered; 0 also while the queue cannot tell."""
 
     def __repr__(self) -> str:
         return f"<Grant for {self.project_id} until {self.expires_at.isoformat()}>"
@@ -47,6 +62,8 @@ class ProjectView:
     project: Project
     public_url: str
     route: Route | None
+    backlog: Backlog | None = None
+    """None where it was not asked for, or the queue does not answer."""
 
 
 class Control:
@@ -57,6 +74,7 @@ class Control:
         *,
         auth: Auth,
         projects: Projects,
+        queue: Queue,
         cache: ProjectCache,
         table: RouteTable,
         resolver: Resolver,
@@ -67,6 +85,7 @@ class Control:
         """`public_url` gives the address of a project by its name."""
         self._auth = auth
         self._projects = projects
+        self._queue = queue
         self._cache = cache
         self._table = table
         self._resolver = resolver
@@ -94,7 +113,15 @@ class Control:
             project = await self._projects.create(name)
             self._cache.remember(project)
             minted = await self._auth.mint_tunnel_token(principal, project, relay.id)
-        return Grant(relay.tunnel_url, minted.token, project.id, self._public_url(name), minted.expires_at)
+        backlog = None if watch else await self._backlog(project.id)
+        return Grant(
+            relay.tunnel_url,
+            minted.token,
+            project.id,
+            self._public_url(name),
+            minted.expires_at,
+            backlog.count if backlog is not None else 0,
+        )
 
     async def projects(self, token: str) -> list[ProjectView]:
         """Return the projects that the token's owner may see, by name. Raises `ProblemError`."""
@@ -111,14 +138,32 @@ class Control:
             visible = await self._auth.projects_of(principal)
             project = await self._projects.get(name)
             if project is None or (visible is not None and name not in visible):
-                detail = "You have no project of this name."
-                raise ProblemError(404, "unknown-project", "Unknown project", detail)
-            return self._view(project)
+                raise unknown_project()
+            return self._view(project, await self._backlog(project.id))
+
+    async def change_policy(self, token: str, name: str, change: PolicyChange) -> ProjectView:
+        """Change a project's policy and return the project. Raises `ProblemError`."""
+        with _refusals():
+            principal = await self._authenticate(token)
+            await self._auth.authorize_project(principal, name, "projects:write")
+            project = await self._projects.get(name)
+            if project is None:
+                raise unknown_project()
+            changed = await self._projects.set_policy(project.id, change.apply(project.policy))
+            if changed is None:
+                raise unknown_project()
+            self._cache.remember(changed)
+            return self._view(changed, await self._backlog(changed.id))
+
+    async def _backlog(self, project_id: str) -> Backlog | None:
+        try:
+            with trio.fail_after(_BACKLOG_TIME):
+                return await self._queue.backlog(project_id)
+        except (Unavailable, trio.TooSlowError):
+            return None
 
     async def _authenticate(self, token: str) -> Principal:
-        if not token:
-            raise ProblemError(401, "unauthorized", "Unauthorized", "Send an access token as a Bearer token.")
-        return await self._auth.authenticate(token)
+        return await authenticate(self._auth, token)
 
     async def _holder(self, name: str) -> str:
         try:
@@ -128,8 +173,9 @@ class Control:
             raise _busy(refusal.answer.slug, refusal.answer.title, detail) from None
         return route.relay_id
 
-    def _view(self, project: Project) -> ProjectView:
-        return ProjectView(project, self._public_url(project.name), self._table.lookup(project.name))
+    def _view(self, project: Project, backlog: Backlog | None = None) -> ProjectView:
+        url = self._public_url(project.name)
+        return ProjectView(project, url, self._table.lookup(project.name), backlog)
 
 
 def _check_name(name: str) -> None:
@@ -137,20 +183,3 @@ def _check_name(name: str) -> None:
         check_project_name(name)
     except ValueError as error:
         raise ProblemError(422, "invalid-project-name", "Invalid project name", f"{error}") from None
-
-
-def _busy(slug: str, title: str, detail: str) -> ProblemError:
-    return ProblemError(503, slug, title, detail, retry_after=random.randint(*_RETRY_AFTER))  # noqa: S311
-
-
-@contextmanager
-def _refusals() -> Generator[None]:
-    """Turn what the ports refuse into problems."""
-    try:
-        yield
-    except AuthDenied as denied:
-        if denied.reason == "forbidden":
-            raise ProblemError(403, "forbidden", "Forbidden", denied.detail) from None
-        raise ProblemError(401, "unauthorized", "Unauthorized", denied.detail, reason=denied.reason) from None
-    except Unavailable:
-        raise _busy("unavailable", "Temporarily unavailable", "The server cannot decide this now.") from None

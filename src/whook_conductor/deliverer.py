@@ -24,17 +24,15 @@ import trio
 
 from whook.backplane.ports import (
     BacklogState,
-    Delivery,
     History,
     NotOwner,
     Ownership,
     ProjectPolicy,
     Queue,
     Queued,
-    Record,
     Unavailable,
 )
-from whook_conductor.deliveries import Courier, Result
+from whook_conductor.deliveries import Courier, Result, dead_record
 from whook_conductor.outcomes import Outcome
 from whook_conductor.policies import Policies
 from whook_conductor.retry import Retry
@@ -300,27 +298,7 @@ class Deliverer:
 
     async def _bury(self, entry: Queued, outcome: Outcome) -> None:
         """Record the event as dead: durable before it leaves the queue. Raises Unavailable."""
-        now = time.time()
-        delivery = Delivery(
-            event_id=entry.event.id,
-            attempt=entry.attempt,
-            origin=entry.origin,
-            began_at=outcome.began_at or now,
-            to_head=outcome.to_head,
-            duration=outcome.duration,
-            status=outcome.status,
-            problem=outcome.slug,
-            response=outcome.response,
-        )
-        record = Record(
-            event_id=entry.event.id,
-            project_id=self._project_id,
-            state="dead",
-            at=now,
-            event=entry.event,
-            delivery=delivery,
-        )
-        await self._tools.history.record([record])
+        await self._tools.history.record([dead_record(entry, outcome)])
         _log.warning(
             "a webhook is dead",
             event_id=entry.event.id,

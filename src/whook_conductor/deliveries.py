@@ -15,7 +15,7 @@ from typing import Final, Literal
 
 import trio
 
-from whook.backplane.ports import Blobs, Queued, Route, StoredEvent, StoredResponse
+from whook.backplane.ports import Blobs, Delivery, Queued, Record, Route, StoredEvent, StoredResponse
 from whook.http1 import Headers, RequestHead
 from whook.link import Data, End, Exchange, ExchangeReset, Head, LinkClosed, TooManyExchanges
 from whook.wire import DATA_CHUNK, Request, ResetCode, Response
@@ -260,6 +260,30 @@ class _Delivery:
         if status < _SERVER_ERROR and status not in _TRY_AGAIN:
             return "answered", self.outcome, "", None
         return "failed", self.outcome, "", retry_after(response.headers, time.time())
+
+
+def dead_record(entry: Queued, outcome: Outcome) -> Record:
+    """Return what the history is told of an event whose last delivery ended like this."""
+    event, now = entry.event, time.time()
+    delivery = Delivery(
+        event_id=event.id,
+        attempt=entry.attempt,
+        origin=entry.origin,
+        began_at=outcome.began_at or now,
+        to_head=outcome.to_head,
+        duration=outcome.duration,
+        status=outcome.status,
+        problem=outcome.slug,
+        response=outcome.response,
+    )
+    return Record(
+        event_id=event.id,
+        project_id=event.project_id,
+        state="dead",
+        at=now,
+        event=event,
+        delivery=delivery,
+    )
 
 
 def _request(entry: Queued, deadline: float, remaining: int, outcome: Outcome) -> Request:

@@ -48,6 +48,8 @@ LEASE: Final = 6.0
 INTERVAL: Final = 2.0
 """Seconds between two renewals, and between two sweeps over all backlogs."""
 MARGIN: Final = 1.0
+_IDLE: Final = 10.0
+"""Seconds without any backlog after which the lease is not renewed."""
 _LEAVE_TIME: Final = 2.0
 _AT_ONCE: Final = 0.01
 """Seconds for which news gathers: a table that is loaded tells of everything at once."""
@@ -85,7 +87,7 @@ class Dispatcher:
         self._working: dict[str, Deliverer | None] = {}
         """By project; None while its ownership is asked for."""
         self._all_done = trio.Event()
-        self.totals = dict.fromkeys((*get_args(Verdict), "defect"), 0)
+        self.totals: dict[str, int] = dict.fromkeys((*get_args(Verdict), "defect"), 0)
         self._tools = Tools(
             queue=queue,
             history=history,
@@ -114,11 +116,16 @@ class Dispatcher:
     async def run(self) -> None:
         """Be an owner until the drain has begun and what was under way is over."""
         retry = Retry()
+        attended = False
         try:
             while not self._drain.begun:
+                await self._wait_for_work()
+                if self._drain.begun:
+                    break
                 asked = trio.current_time()
                 try:
                     with trio.fail_after(LEASE - MARGIN):
+                        attended = True
                         await self._queue.attend(self._owner, LEASE)
                 except (Unavailable, trio.TooSlowError) as error:
                     _log.warning("cannot own backlogs now", error=str(error) or "the queue is too slow")
@@ -128,8 +135,18 @@ class Dispatcher:
                 retry.reset()
                 await self._term(asked)
         finally:
-            with trio.move_on_after(_LEAVE_TIME, shield=True), suppress(Unavailable):
-                await self._queue.leave(self._owner)
+            if attended:
+                with trio.move_on_after(_LEAVE_TIME, shield=True), suppress(Unavailable):
+                    await self._queue.leave(self._owner)
+
+    async def _wait_for_work(self) -> None:
+        """Wait until something may have to be delivered: no lease is kept while nothing waits."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._watch_drain, name="drain")
+            while not (self._drain.begun or self._backlogs.all()):
+                self._news = trio.Event()
+                await self._news.wait()
+            nursery.cancel_scope.cancel()
 
     async def _term(self, asked: float) -> None:
         async with trio.open_nursery() as term:
@@ -178,9 +195,14 @@ class Dispatcher:
 
     async def _assign(self, term: trio.Nursery) -> None:
         sweep_at = 0.0
+        idle_since = trio.current_time()
         while not self._drain.begun:
             self._news = trio.Event()
             now = trio.current_time()
+            if self._working or self._backlogs.all():
+                idle_since = now
+            elif now - idle_since > _IDLE:
+                return
             if now >= sweep_at:
                 sweep_at = now + INTERVAL
                 self._candidates.update(self._backlogs.all())

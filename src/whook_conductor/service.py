@@ -1,7 +1,7 @@
 """The conductor's supervision tree. `run_conductor` is called by the composition root with its ports open.
 
 conductor body
-└─ infrastructure: route sync · relay watch · project sync · backlog sync · trunks · recorder
+└─ infrastructure: route sync · relay watch · project sync · backlog sync · trunks · recorder · followers
    │                                                       an early return is fatal
    └─ handlers: ingress → connections · API · dispatcher → backlogs → deliveries
                                                            end with the drain, at its deadline by force
@@ -40,6 +40,7 @@ from whook_conductor.control import Control
 from whook_conductor.deliveries import Courier
 from whook_conductor.dialogue import Context
 from whook_conductor.dispatcher import Dispatcher
+from whook_conductor.events_service import make_events_service
 from whook_conductor.ingress import REFUSAL, Ingress
 from whook_conductor.metrics import RequestTotals
 from whook_conductor.outcomes import Consumer, OutcomeRecorder
@@ -120,12 +121,23 @@ async def run_conductor(
             api_port=bound_port(api_listeners),
             public_url=partial(settings.public_url, ingress_port=bound_port(ingress_listeners)),
         )
+        events = make_events_service(
+            settings,
+            auth=auth,
+            projects=projects,
+            history=history,
+            blobs=blobs,
+            queue=queue,
+            drain=drain,
+        )
+        history = events.history
         parts = _Parts(
             settings, directory, bus, projects, queue, blobs, history, journal, drain, outcome_consumers
         )
         control = Control(
             auth=auth,
             projects=projects,
+            queue=queue,
             cache=parts.cache,
             table=parts.table,
             resolver=parts.resolver,
@@ -138,6 +150,7 @@ async def run_conductor(
                 infrastructure.start_soon(parts.recorder.run, name="outcome recorder")
                 infrastructure.start_soon(parts.history.run, name="history")
                 infrastructure.start_soon(parts.trunks.run, name="trunks")
+                infrastructure.start_soon(events.run, name="followers")
                 with trio.move_on_after(_POLICIES_TIME):
                     await parts.policies_known(infrastructure, bus)
                 await infrastructure.start(sync_backlogs, parts.backlogs, queue, bus, name="backlog sync")
@@ -178,6 +191,7 @@ async def run_conductor(
                                 control,
                                 auth_url=settings.auth_url,
                                 trusted_proxies=settings.trusted_proxies,
+                                routers=[events.router],
                             ),
                             api_listeners,
                             name="api",

@@ -71,6 +71,8 @@ class Storing(Dialogue):
         data = await self._store(refusal.answer, close=close)
         head, sender = self.head, self.sender
         reuse = self.upload.complete and head.keep_alive and not close
+        if self.outcome.result != "buffered" and head.version == b"1.0":
+            reuse = False  # as `_refusal` has said
         if not reuse and (head.keep_alive or not self.upload.complete):
             sender.may_send_more(unfinished=not self.upload.complete)
         sender.phase = Phase.RESPONDING
@@ -107,7 +109,7 @@ class Storing(Dialogue):
         event = self.event(body)
         self.storing = True
         self.sender.within(context.settings.queue_timeout + _SLACK)
-        refused = await context.buffering.store(event, body, self.rules, attempts=1 if self.tried else 0)
+        refused = await context.buffering.store(event, body, self.rules, attempts=int(self.tried))
         if refused is not None:
             self.storing = False
             return self._refusal(refused, close=close)

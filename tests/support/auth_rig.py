@@ -15,9 +15,10 @@ import trio
 from pydantic import SecretStr
 
 from tests.support.clocks import WallClock
+from tests.support.conductor_stores import open_stored
 from tests.support.deadlines import DEADLINE
 from tests.support.twins import sqlite_auth_store, sqlite_projects
-from whook.backplane.memory import open_memory_backplane
+from whook.backplane.memory import MemoryJournal, open_memory_backplane
 from whook.backplane.ports import AuditEntry, AuthStore, Bus
 from whook.chassis.drain import Drain
 from whook.chassis.readiness import Readiness
@@ -131,6 +132,7 @@ async def open_auth_rig(
             return done
 
         projects.delete = delete_and_tell  # type: ignore[method-assign]
+        stored = await stack.enter_async_context(open_stored(backplane.bus))
         client = httpx.AsyncClient(timeout=DEADLINE, trust_env=False)
         await stack.enter_async_context(client)
         make = partial(
@@ -169,6 +171,10 @@ async def open_auth_rig(
                     bus=backplane.bus,
                     projects=projects,
                     auth=auth,
+                    queue=stored.queue,
+                    history=stored.history,
+                    blobs=stored.blobs,
+                    journal=MemoryJournal(),
                     drain=drain,
                     readiness=Readiness(drain),
                 )

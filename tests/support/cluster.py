@@ -25,6 +25,7 @@ from tests.support.whook_process import WhookProcess, clean_environment
 
 START = 2 * DEADLINE
 TOKEN = "admin token"
+DURABLE = ("--appendonly", "yes", "--appendfsync", "always")
 
 
 def free_ports(count: int) -> list[int]:
@@ -158,12 +159,20 @@ def _migrate(service: str, env: dict[str, str], home: Path) -> None:
 
 @contextmanager
 def running_cluster(
-    folder: Path, *, conductors: int = 2, relays: int = 3, settings: dict[str, str] | None = None
+    folder: Path,
+    *,
+    conductors: int = 2,
+    relays: int = 3,
+    settings: dict[str, str] | None = None,
+    durable: bool = False,
 ) -> Iterator[Cluster]:
-    """Run a cluster until the block ends; given once all is ready. ``settings`` are WHOOK_… variables."""
+    """Run a cluster until the block ends; given once all is ready. ``settings`` are WHOOK_… variables.
+
+    Only a ``durable`` one can store webhooks: the Redis of the others forgets everything when it is killed.
+    """
     with ExitStack() as stack:
         redis_folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="whook-redis-")))
-        redis = RedisServer(redis_folder)
+        redis = RedisServer(redis_folder, *(DURABLE if durable else ()))
         stack.callback(redis.kill)
         redis.start()
         postgres = stack.enter_context(running_postgres())

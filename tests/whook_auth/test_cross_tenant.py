@@ -103,6 +103,42 @@ async def tampered(w: World) -> httpx.Response:
     return await w.tunnel(token[:20] + ("a" if token[20] != "a" else "b") + token[21:])
 
 
+def events(who: str, path: str = "/events") -> Attempt:
+    """Read events of the project shop, by a name or with a token of ann's of these scopes and projects."""
+    return lambda w: w.ask(who, "GET", f"{w.rig.api_url}/v1/projects/shop{path}")
+
+
+def events_with(*scopes: str, projects: tuple[str, ...] = ()) -> Attempt:
+    async def attempt(w: World) -> httpx.Response:
+        token = await w.special("special", scopes=scopes, projects=projects)
+        return await w.ask(token, "GET", f"{w.rig.api_url}/v1/projects/shop/events")
+
+    return attempt
+
+
+def replay(who: str) -> Attempt:
+    body = {"since": "2026-01-01T00:00:00Z"}
+    return lambda w: w.ask(who, "POST", f"{w.rig.api_url}/v1/projects/shop/replays", body)
+
+
+async def replay_without_the_scope(w: World) -> httpx.Response:
+    return await replay(await w.special("reader", scopes=["events:read"]))(w)
+
+
+EVENT_CASES: dict[str, tuple[int, Attempt]] = {
+    "a stranger lists": (404, events("eve")),
+    "a stranger follows": (404, events("eve", "/events/follow")),
+    "a stranger asks for the backlog": (404, events("eve", "/backlog")),
+    "a stranger asks for an event": (404, events("eve", "/events/evt_01JZ0000000000000000000000")),
+    "a stranger asks for it raw": (404, events("eve", "/events/evt_01JZ0000000000000000000000/raw")),
+    "a stranger replays": (404, replay("eve")),
+    "a viewer replays": (403, replay("vic")),
+    "a token without the scope to replay": (403, replay_without_the_scope),
+    "a token without the scope to read": (403, events_with("connect", "events:replay")),
+    "a token for another project": (404, events_with("events:read", projects=("other",))),
+    "an unknown token": (401, events("whk_" + "a" * 49)),
+}
+
 ACCOUNT_CASES: dict[str, tuple[int, Attempt]] = {
     "no such token": (401, lambda w: w.tunnel("whk_" + "a" * 49)),
     "a token cut short": (401, lambda w: w.tunnel(w.tokens["ann"][:-1])),
@@ -310,6 +346,7 @@ LOGIN_CASES: dict[str, tuple[int, Attempt]] = {
 }
 
 STATUSES = {f"account: {name}": case for name, case in ACCOUNT_CASES.items()}
+STATUSES |= {f"events: {name}": case for name, case in EVENT_CASES.items()}
 STATUSES |= {f"relay: {name}": (401, attempt) for name, attempt in RELAY_CASES.items()}
 STATUSES |= {f"login: {name}": case for name, case in LOGIN_CASES.items()}
 

@@ -48,6 +48,7 @@ async def test_a_tunnel_is_granted_and_its_project_made() -> None:
             "project_id": "prj_fresh",
             "public_url": f"http://fresh.localhost:{rig.ports.ingress_port}",
             "expires_at": "2030-01-01T00:00:00Z",
+            "backlog": 0,
         }
         assert rig.auth.minted == [("ada", "fresh", "rly")]
         assert "fresh" in rig.projects.stored
@@ -151,7 +152,9 @@ async def test_projects_are_listed_to_those_who_may_connect() -> None:
         assert listed[0]["tunnel"] is None
         assert listed[1]["tunnel"] == {"id": "tun_shop_rly", "holder": "ada@test"}
         one = await call(rig, "GET", "/v1/projects/shop", headers=ADA)
-        assert one.json() == listed[1]
+        detail = one.json()
+        assert {key: detail[key] for key in listed[1]} == listed[1]
+        assert set(detail) - set(listed[1]) == {"policy", "backlog"}
         for name in ("bobs", "ghost"):
             response = await call(rig, "GET", f"/v1/projects/{name}", headers=ADA)
             assert_problem(response, 404, "unknown-project")
@@ -161,7 +164,16 @@ async def test_projects_are_listed_to_those_who_may_connect() -> None:
 async def test_the_document_describes_what_there_is() -> None:
     async with open_conductor() as rig:
         document = (await call(rig, "GET", "/openapi.json")).json()
+        events = "/v1/projects/{name}/events"
         assert set(document["paths"]) == {
+            events,
+            f"{events}/follow",
+            f"{events}/{{event}}",
+            f"{events}/{{event}}/raw",
+            f"{events}/{{event}}/body",
+            "/v1/events/{event}",
+            "/v1/projects/{name}/replays",
+            "/v1/projects/{name}/backlog",
             "/v1/server",
             "/v1/tunnels",
             "/v1/projects",

@@ -13,18 +13,17 @@ import trio.testing
 from tests.support.async_http import Client, get, post, request
 from tests.support.conductor import (
     KEY,
-    DictProjects,
     FarEnd,
     Handler,
     answer,
     echo,
     head,
-    open_stored,
     read_body,
     relay_info,
 )
+from tests.support.conductor_stores import DictProjects, open_stored
 from tests.support.deadlines import DEADLINE
-from whook.backplane.memory import open_memory_backplane
+from whook.backplane.memory import MemoryJournal, open_memory_backplane
 from whook.backplane.ports import Project, Route
 from whook.chassis.drain import Drain
 from whook.chassis.tcp import Peer
@@ -121,6 +120,7 @@ async def test_nothing_is_left(phase: Phase) -> None:
             stored.queue,
             stored.blobs,
             stored.history,
+            MemoryJournal(),
             Drain(),
             [outcomes.extend],
         )

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections import Counter
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,43 +11,21 @@ import trio
 import trio.testing
 
 from tests.support.async_http import post
-from tests.support.conductor import KEY, Rig, answer, head, open_conductor, open_stored, read_body
+from tests.support.backlog import buffer, emptied
+from tests.support.conductor import answer, head, open_conductor, read_body
+from tests.support.conductor_stores import open_stored
 from tests.support.deadlines import DEADLINE
-from whook.backplane.memory import MemoryJournal, open_memory_backplane
+from whook.backplane.memory import open_memory_backplane
 from whook.backplane.ports import EventQuery, ProjectPolicy, QueueLimits, StoredEvent, Unavailable
-from whook.chassis.drain import Drain
 from whook.chassis.ids import new_id
 from whook.chassis.metrics import REGISTRY
-from whook.chassis.readiness import Readiness
 from whook.link import Exchange
 from whook.wire import ResetCode
-from whook_conductor.service import ConductorPorts, run_conductor
-from whook_conductor.settings import ConductorSettings
 
 QUICK = ProjectPolicy(retry_base=0.01, retry_cap=0.02)
 PLENTY = QueueLimits(
     project_count=10**6, project_bytes=10**12, project_age=1e9, total_count=10**6, total_bytes=10**12
 )
-
-
-async def buffer(rig: Rig, *targets: str, name: str = "shop") -> list[str]:
-    """Have webhooks stored; return their event ids."""
-    await rig.projects.create(name)
-    ids: list[str] = []
-    async with rig.client() as client:
-        for target in targets:
-            await client.send(post(target.encode(), target, host=f"{name}.localhost"))
-            response = await client.read_response()
-            assert response.status == 202, response.body
-            ids.append(json.loads(response.body)["event_id"])
-    return ids
-
-
-async def emptied(rig: Rig) -> None:
-    """Wait until nothing waits."""
-    with trio.fail_after(DEADLINE):
-        while await rig.queue.backlogs():
-            await trio.testing.wait_all_tasks_blocked(0.005)
 
 
 async def test_a_backlog_is_delivered_in_order_as_it_came() -> None:
@@ -279,141 +255,6 @@ async def test_a_long_body_comes_out_of_the_blob_place() -> None:
         assert bodies == [body]
         [dead] = await rig.stored.history.find("prj_shop", EventQuery(states=("dead",)))
         assert (dead.id, dead.last_problem) == (second, "body-missing")
-
-
-async def test_an_outage_of_the_queue_pauses_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = 0
-    down = True
-
-    async with open_conductor(tunnels=()) as rig:
-        await buffer(rig, *(f"/{number}" for number in range(5)))
-        settle, read = rig.queue.settle, rig.queue.read
-
-        async def settle_or_not(*args: object) -> object:
-            nonlocal calls
-            calls += 1
-            if down:
-                raise Unavailable("the queue is gone")
-            return await settle(*args)  # type: ignore[arg-type]
-
-        async def read_or_not(*args: object, **named: object) -> object:
-            if down and calls:
-                raise Unavailable("the queue is gone")
-            return await read(*args, **named)  # type: ignore[arg-type]
-
-        monkeypatch.setattr(rig.queue, "settle", settle_or_not)
-        monkeypatch.setattr(rig.queue, "read", read_or_not)
-        await rig.claim("shop")
-        with trio.fail_after(DEADLINE):
-            while calls < 3:
-                await trio.testing.wait_all_tasks_blocked(0.005)
-        down = False
-        await emptied(rig)
-
-
-async def test_a_lease_that_is_lost_ends_what_runs_under_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    began, cancelled, go_on = trio.Event(), trio.Event(), trio.Event()
-
-    async def handler(exchange: Exchange) -> None:
-        began.set()
-        try:
-            await go_on.wait()
-        except trio.Cancelled:
-            cancelled.set()
-            raise
-        await answer(exchange)
-
-    async with open_conductor(handler, tunnels=()) as rig:
-        await buffer(rig, "/1")
-        await rig.claim("shop")
-        await began.wait()
-
-        async def silent(*_: object) -> bool:
-            raise Unavailable("the queue is gone")
-
-        monkeypatch.setattr(rig.queue, "attend", silent)
-        with trio.fail_after(DEADLINE):
-            await cancelled.wait()  # before the lease can have ended
-        monkeypatch.undo()
-        go_on.set()
-        await emptied(rig)
-
-
-async def test_a_drain_finishes_what_is_under_way_and_leaves_the_rest(tmp_path: Path) -> None:
-    began, go_on = trio.Event(), trio.Event()
-    got: list[bytes] = []
-
-    async def handler(exchange: Exchange) -> None:
-        got.append(exchange.request.target)
-        began.set()
-        await go_on.wait()
-        await answer(exchange)
-
-    async with open_conductor(handler, tunnels=()) as rig:
-        await buffer(rig, "/1", "/2")
-        await rig.claim("shop")
-        await began.wait()
-        rig.drain.begin("the test wants it")
-        await trio.testing.wait_all_tasks_blocked(0.05)
-        go_on.set()
-        with trio.fail_after(DEADLINE):
-            await rig.ended.wait()
-        assert got == [b"/1"]
-        assert (await rig.queue.backlog("prj_shop")).count == 1
-        await rig.queue.attend("another", 60.0)
-        assert await rig.queue.acquire("prj_shop", "another") is not None, "it was not released"
-
-
-async def test_two_conductors_never_deliver_the_same_event_at_the_same_time() -> None:
-    running: set[str] = set()
-    times: Counter[str] = Counter()
-    overlaps: list[str] = []
-
-    async def handler(exchange: Exchange) -> None:
-        event = exchange.request.event_id
-        if event in running:
-            overlaps.append(event)
-        running.add(event)
-        times[event] += 1
-        await trio.sleep(0.001)
-        running.discard(event)
-        await answer(exchange)
-
-    async with open_conductor(handler, tunnels=()) as rig, trio.open_nursery() as nursery:
-        drains = [Drain(5.0) for _ in range(3)]
-        for drain in drains:
-            await nursery.start(partial(another, rig, drain))
-        ids: list[str] = []
-        for name in ("shop", "two", "three"):
-            ids += await buffer(rig, *(f"/{number}" for number in range(60)), name=name)
-            await rig.claim(name)
-        for drain in drains:
-            await trio.sleep(0.05)  # what is under way changes hands
-            drain.begin("the next one is to take over")
-        await emptied(rig)
-        assert overlaps == []
-        assert set(times) == set(ids)
-        nursery.cancel_scope.cancel()
-
-
-async def another(
-    rig: Rig, drain: Drain, *, task_status: trio.TaskStatus[ConductorPorts] = trio.TASK_STATUS_IGNORED
-) -> None:
-    """Run one more conductor on the same backplane."""
-    await run_conductor(
-        ConductorSettings(listen="127.0.0.1:0", api="127.0.0.1:0", cluster_key=KEY),
-        directory=rig.backplane.directory,
-        bus=rig.backplane.bus,
-        projects=rig.projects,
-        auth=rig.auth,
-        queue=rig.queue,
-        blobs=rig.stored.blobs,
-        history=rig.stored.history,
-        journal=MemoryJournal(),
-        drain=drain,
-        readiness=Readiness(drain),
-        task_status=task_status,
-    )
 
 
 async def test_replays_go_out_marked() -> None:

@@ -6,7 +6,7 @@ import pytest
 import trio
 import trio.testing
 
-from tests.support.conductor import DictProjects
+from tests.support.conductor_stores import DictProjects
 from whook.backplane.memory import MemoryBus
 from whook.backplane.ports import TOPIC_PROJECTS, Project, ProjectSet, Unavailable, encode_event
 from whook_conductor import projects

@@ -22,6 +22,7 @@ from whook.backplane.ports import (
     BusGap,
     Principal,
     Project,
+    ProjectScope,
     Subscription,
     TunnelToken,
     Unavailable,
@@ -77,6 +78,14 @@ class HttpAuth:
                 raise
         else:
             self._cache.put_authorized(principal, project, kicks=kicks)
+
+    async def authorize_project(self, principal: Principal, project: str | None, scope: ProjectScope) -> None:
+        """Return if the principal may do this in the project. Raises AuthDenied and Unavailable.
+
+        Never remembered: what a right opens here is other people's data.
+        """
+        body = messages.AuthorizeProjectRequest(principal=principal, project=project, scope=scope)
+        await self._connection.post(messages.AUTHORIZE_PROJECT, body)
 
     async def projects_of(self, principal: Principal) -> frozenset[str] | None:
         """Return the names of the projects that the principal may see; None means all of them."""

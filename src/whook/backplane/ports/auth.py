@@ -20,14 +20,18 @@ SCOPES = frozenset({"connect", "events:read", "events:replay", "projects:write",
 CALLER: ContextVar[str] = ContextVar("whook_caller", default="")
 """Network address of whoever asks, for the audit trail: set by what serves an API, read by auth."""
 
-DenialReason = Literal["unknown", "expired", "revoked", "forbidden"]
+DenialReason = Literal["unknown", "expired", "revoked", "forbidden", "hidden"]
+
+ProjectScope = Literal["events:read", "events:replay", "projects:write"]
+"""What may be done in a project beyond opening tunnels: members read, developers and owners replay, owners
+change its policy."""
 
 
 class AuthDenied(Exception):
     """The request is refused. ``detail`` is one sentence for the person who asked; it gives nothing away.
 
     ``unknown``, ``expired`` and ``revoked`` are about the token (401); ``forbidden`` is about what it was to
-    be used for (403).
+    be used for (403); ``hidden`` is a project that is not to be told from one that does not exist (404).
     """
 
     def __init__(self, reason: DenialReason, detail: str) -> None:
@@ -72,6 +76,14 @@ class Auth(Protocol):
 
         A name that nobody owns becomes the principal's if ``create``; otherwise it is refused. Raises
         AuthDenied (forbidden), and ValueError for a name that no project may have.
+        """
+        ...
+
+    async def authorize_project(self, principal: Principal, project: str | None, scope: ProjectScope) -> None:
+        """Return if the principal may do in the project of that name what the scope is for.
+
+        None asks about the token alone. Raises AuthDenied: forbidden for want of the scope or of the role,
+        hidden for a project that is none of the principal's, or that the token is not for.
         """
         ...
 

@@ -10,12 +10,13 @@ from typing import Final
 
 import msgspec
 
-from whook.backplane.ports.auth import Principal
+from whook.backplane.ports.auth import Principal, ProjectScope
 from whook.backplane.ports.projects import Project
 
 PREFIX: Final = "/internal/v1"
 AUTHENTICATE: Final = f"{PREFIX}/authenticate"
 AUTHORIZE_TUNNEL: Final = f"{PREFIX}/authorize-tunnel"
+AUTHORIZE_PROJECT: Final = f"{PREFIX}/authorize-project"
 PROJECTS: Final = f"{PREFIX}/projects"
 TUNNEL_TOKENS: Final = f"{PREFIX}/tunnel-tokens"
 JWKS: Final = "/.well-known/jwks.json"
@@ -51,6 +52,14 @@ class AuthorizeRequest(msgspec.Struct, frozen=True):
     principal: Principal
     project: str
     create: bool
+
+
+class AuthorizeProjectRequest(msgspec.Struct, frozen=True):
+    """Asks whether the principal may do in the project what the scope is for; without one, anywhere."""
+
+    principal: Principal
+    project: str | None
+    scope: ProjectScope
 
 
 class ProjectsRequest(msgspec.Struct, frozen=True):

@@ -16,13 +16,16 @@ Limit = Literal["project-count", "project-bytes", "project-age", "total-count", 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueLimits:
-    """How much may wait. An event that would go beyond any of these is refused; no older one is dropped."""
+    """How much may wait. An event that would go beyond any of these is refused; no older one is dropped.
+
+    Of several that are reached the first one in this order is told.
+    """
 
     project_count: int
     project_bytes: int
-    """Bytes of bodies and heads, as counted by `StoredEvent.body_size` and the encoded rest."""
+    """Bytes of the encoded events, with their bodies wherever those are kept."""
     project_age: float
-    """Seconds: while the oldest event of the project waits for longer, no new one is taken."""
+    """Seconds: while the first event of the project waits for longer, no new one is taken."""
     total_count: int
     total_bytes: int
 
@@ -33,8 +36,10 @@ class Backlog:
 
     count: int
     bytes: int
+    """As counted for the limits."""
     oldest_at: float
-    """Seconds since the epoch when the oldest was received; 0.0 when nothing waits."""
+    """Seconds since the epoch since when the first in order waits: when it was received or, for a replay,
+    asked for. 0.0 when nothing waits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +57,7 @@ class Queued:
     """One event that waits."""
 
     position: str
-    """Names this place in the queue; one event can be queued more than once (replays)."""
+    """Names this place in the queue, and never another one; an event can be queued more than once."""
     event: StoredEvent
     origin: Origin
     """``buffered`` or ``replay``."""
@@ -100,8 +105,9 @@ class Queue(Protocol):
     ) -> None:
         """Store ``event`` at the end of its project's backlog; durable when this returns.
 
-        ``attempts`` are the deliveries that were made before. Raises QueueFull. After Unavailable, or a
-        cancellation, it may have been stored or not: the caller acknowledges nothing.
+        ``attempts`` are the deliveries that were made before. Raises QueueFull, and Unavailable also from a
+        store that answers but could lose what it is given. After Unavailable, or a cancellation, it may have
+        been stored or not: the caller acknowledges nothing.
         """
         ...
 
@@ -114,13 +120,18 @@ class Queue(Protocol):
         ...
 
     async def version(self) -> int:
-        """Return a number that rises with every BacklogSet and BacklogGone, which carry it."""
+        """Return a number that rises with every BacklogSet and BacklogGone, which carry it.
+
+        Whoever asks for it before `backlogs` can pass over the events up to it. It also rises when a queue
+        that is in use loses its data.
+        """
         ...
 
     async def attend(self, owner: str, ttl: float) -> bool:
         """Take or renew the lease of an owner for ``ttl`` seconds; all that it owns hangs on it.
 
         Returns True if it was renewed, False if it is a new one: whatever the owner owned before is lost.
+        Raises ValueError for a ttl that is not finite and greater than 0.
         """
         ...
 
@@ -131,8 +142,9 @@ class Queue(Protocol):
     async def acquire(self, project_id: str, owner: str) -> Ownership | None:
         """Return the ownership of a project's backlog, or None while another owner with a lease has it.
 
-        What the previous owner had read and not settled is given out again, in order. Raises NotOwner if
-        ``owner`` has no lease.
+        What was given out before and not settled is given out again, in order; what is deferred stays so.
+        Raises NotOwner if ``owner`` has no lease. If it owns the project already, that ownership ends and
+        this one takes its place: so after an answer that was lost, acquire anew.
         """
         ...
 
@@ -143,23 +155,29 @@ class Queue(Protocol):
     async def read(self, ownership: Ownership, *, limit: int, max_bytes: int, in_order: bool) -> Batch:
         """Return the next events that are due and were not given out under this ownership, in order.
 
-        At most ``limit``, and no more after ``max_bytes`` of bodies (but at least one). With ``in_order`` a
-        deferred event holds back all behind it. Raises NotOwner.
+        At most ``limit``, whose bodies have ``max_bytes`` at most, except that the first one always fits.
+        With ``in_order`` a deferred event holds back all behind it, and ``next_due`` is when it is due;
+        otherwise when the first of all is. An event that is due again comes before those behind it.
+
+        Raises NotOwner; Unavailable also while the first event was sealed with a key that is not configured.
+        After Unavailable, or a cancellation, events may have been given out that nobody has got: they come
+        under the next ownership.
         """
         ...
 
     async def settle(self, ownership: Ownership, positions: list[str]) -> Backlog:
         """Remove events for good: they were answered, or are dead and recorded as such. Returns what is left.
 
-        Unknown positions are passed over. Raises NotOwner.
+        Unknown positions, and those of other projects, are passed over: it can be repeated. Raises NotOwner.
         """
         ...
 
     async def defer(self, ownership: Ownership, position: str, *, until: float, failed: bool) -> None:
         """Give an event back, not to be read before ``until`` (seconds since the epoch).
 
-        ``failed`` counts a failure; a delivery that was only broken off (the tunnel went away) is none.
-        Raises NotOwner.
+        It comes back in its place. ``failed`` counts a failure; a delivery that was only broken off (the
+        tunnel went away) is none. Does nothing to one that is not given out under this ownership, so it can
+        be repeated. Raises NotOwner.
         """
         ...
 
@@ -167,12 +185,12 @@ class Queue(Protocol):
         """Note a delivery id for deduplication, for so long, and return what was known of it before.
 
         ``settled`` False claims it for a delivery that is beginning ("running"), and changes nothing where it
-        is known; True says that it has been taken.
+        is known; True says that it has been taken ("done"), whatever was known.
         """
         ...
 
     async def forget(self, key: str) -> None:
-        """Take back a claim whose delivery failed."""
+        """Take back a claim whose delivery failed. What has been taken stays known."""
         ...
 
 

@@ -91,10 +91,12 @@ Config = dict[str, str]
 class Bridge:
     """Calls to one Redis."""
 
-    def __init__(self, loop: trio_asyncio.TrioEventLoop, make: Callable[[], AbstractConnection]) -> None:
+    def __init__(
+        self, loop: trio_asyncio.TrioEventLoop, make: Callable[[], AbstractConnection], connections: int
+    ) -> None:
         self._loop = loop
         self._make = make
-        self._turns = trio.CapacityLimiter(CONNECTIONS)
+        self._turns = trio.CapacityLimiter(connections)
         self._idle: list[AbstractConnection] = []
         self._passed: set[AbstractConnection] = set()
         """Those whose Redis has passed the check of its settings since they were opened."""
@@ -168,15 +170,16 @@ class Bridge:
 
 
 @asynccontextmanager
-async def open_bridge(url: str) -> AsyncGenerator[Bridge, None]:
+async def open_bridge(url: str, *, connections: int = CONNECTIONS) -> AsyncGenerator[Bridge, None]:
     """Open the asyncio loop for as long as the context is open. Redis need not be there yet.
 
-    Raises ValueError for a URL that cannot be used.
+    ``connections`` is how many calls may be under way at once. Raises ValueError for a URL that cannot be
+    used.
     """
     make = _connection_maker(url)
     async with trio_asyncio.open_loop() as loop:
         loop.set_default_executor(_ResolverThreads(max_workers=RESOLVER_THREADS))
-        bridge = Bridge(loop, make)
+        bridge = Bridge(loop, make, connections)
         try:
             yield bridge
         finally:

@@ -38,6 +38,10 @@ from whook.backplane.redis.scripts import Script
 from whook.chassis.logs import get_logger
 from whook.chassis.sealing import Sealer
 
+CONNECTIONS: Final = 32
+"""Calls under way at once: an append waits for the disk of Redis, and those that wait together share one
+fsync."""
+
 SNAPSHOT_BATCH: Final = 250
 """Projects read by one script."""
 
@@ -145,15 +149,13 @@ class RedisQueue:
             scripts.QUEUE_READ, ownership, limit, max_bytes, int(in_order)
         )
         entries: list[Queued] = []
+        sealed: Unavailable | None = None
         for index in range(0, len(fields), 6):
             position, event_id, origin, attempt, failures, payload = fields[index : index + 6]
             try:
                 event = unpack(payload, event_id.decode(), self._sealer)
-            except Unavailable:
-                # It and what is behind it wait for the key; what is before it can be delivered.
-                await self._give_back(ownership, fields[index::6])
-                if not entries:
-                    raise
+            except Unavailable as error:
+                sealed = error
                 break
             entries.append(
                 Queued(
@@ -164,6 +166,12 @@ class RedisQueue:
                     failures=int(failures),
                 )
             )
+        if sealed is not None:
+            # It and what is behind it wait for the key; what is before it can be delivered.
+            for position in fields[6 * len(entries) :: 6]:
+                await self._run_owned(scripts.QUEUE_DEFER, ownership, position, "0", 0)
+            if not entries:
+                raise sealed
         return Batch(entries, float(next_due) if next_due else None)
 
     async def settle(self, ownership: Ownership, positions: list[str]) -> Backlog:
@@ -185,10 +193,6 @@ class RedisQueue:
     async def forget(self, key: str) -> None:
         """Take back a claim that is not settled."""
         await self._run(scripts.QUEUE_FORGET, key)
-
-    async def _give_back(self, ownership: Ownership, positions: Sequence[bytes]) -> None:
-        for position in positions:
-            await self._run_owned(scripts.QUEUE_DEFER, ownership, position, "0", 0)
 
     async def _run_owned(self, script: Script, ownership: Ownership, *arguments: Argument) -> list[bytes]:
         """Run a script that checks the fence; return what it returns beside. Raises NotOwner."""
@@ -239,7 +243,7 @@ async def open_redis_queue(
     Redis with the same prefix. Without a ``sealer`` it stores plainly. Raises ValueError for a URL that
     cannot be used.
     """
-    async with open_bridge(url) as bridge:
+    async with open_bridge(url, connections=CONNECTIONS) as bridge:
         yield RedisQueue(bridge, sealer or Sealer(), prefix=prefix, durability=durability, bus=bus)
 
 

@@ -105,6 +105,27 @@ async def test_refusals_arrive_as_they_were_given(server: Server) -> None:
             await client.authorize_tunnel(able, "-bad-", create=True)
 
 
+async def test_rights_in_a_project_are_asked_for_every_time(server: Server) -> None:
+    token = await token_of(server, "connect", "projects:write", "events:read")
+    async with open_http_auth(server.url, KEY, server.bus) as client:
+        principal = await client.authenticate(token)
+        await client.authorize_tunnel(principal, "shop", create=True)
+        await client.authorize_project(principal, "shop", "events:read")
+        await client.authorize_project(principal, None, "events:read")
+        for project, scope, reason in (
+            ("shop", "events:replay", "forbidden"),
+            (None, "events:replay", "forbidden"),
+            ("another", "events:read", "hidden"),
+        ):
+            with pytest.raises(AuthDenied) as denied:
+                await client.authorize_project(principal, project, scope)  # type: ignore[arg-type]
+            assert denied.value.reason == reason
+        assert server.asked.count("authorize-project") == 5
+        server.down = True
+        with pytest.raises(Unavailable):
+            await client.authorize_project(principal, "shop", "events:read")
+
+
 async def test_without_the_service_key_nothing_is_told(server: Server) -> None:
     token = await token_of(server)
     for key in ("", "wrong", KEY + "x"):
