@@ -209,7 +209,7 @@ def running_cluster(
             "WHOOK_RELAY_CLUSTER_KEY": key,
             "WHOOK_CONDUCTOR_DRAIN_DELAY": "3",
             "WHOOK_DAEMON_LOG_FORMAT": "json",
-            "WHOOK_DAEMON_DRAIN_SECONDS": "15",
+            "WHOOK_DAEMON_DRAIN_SECONDS": "12",
             **(settings or {}),
         }
         auth, *others = _members(folder, common, conductors, relays)
