@@ -106,7 +106,14 @@ def cluster(session: nox.Session) -> None:
     """Restart and kill a whole cluster under load; needs a machine with nothing else to do."""
     install(session, "test")
     session.run(
-        *("python", "-m", "pytest", "tests/system/test_cluster.py", *session.posargs),
+        *(
+            "python",
+            "-m",
+            "pytest",
+            "tests/system/test_cluster.py",
+            "tests/system/test_storm.py",
+            *session.posargs,
+        ),
         env={"WHOOK_TEST_CLUSTER": "1"},
     )
 
