@@ -66,6 +66,11 @@ class Placement:
             if not assigned or relay_id not in self._relays:
                 del self._assigned[relay_id]
 
+    @property
+    def has_room(self) -> bool:
+        """Whether some relay could take a tunnel now."""
+        return any(self._takes(relay) for relay in self._relays.values())
+
     def choose(self, *, holder: str | None = None) -> RelayInfo | None:
         """Return the relay for one more tunnel and count it as assigned, or None when no relay has room.
 
@@ -77,11 +82,7 @@ class Placement:
             if chosen is None or self._load(chosen) >= chosen.capacity:
                 return None
         else:
-            candidates = [
-                relay
-                for relay in self._relays.values()
-                if not relay.draining and self._load(relay) < relay.capacity and self._reachable(relay.id)
-            ]
+            candidates = [relay for relay in self._relays.values() if self._takes(relay)]
             if not candidates:
                 return None
             pair = candidates if len(candidates) <= 2 else self._rng.sample(candidates, 2)
@@ -89,6 +90,9 @@ class Placement:
             chosen = min(pair, key=self._fullness)
         self._assigned.setdefault(chosen.id, deque()).append(self._clock())
         return chosen
+
+    def _takes(self, relay: RelayInfo) -> bool:
+        return not relay.draining and self._load(relay) < relay.capacity and self._reachable(relay.id)
 
     def _load(self, relay: RelayInfo) -> int:
         return relay.load + len(self._assigned.get(relay.id, ()))

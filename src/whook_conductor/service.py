@@ -119,6 +119,7 @@ async def run_conductor(
             table=parts.table,
             resolver=parts.resolver,
             placement=parts.placement,
+            admission=parts.admission,
             public_url=ports.public_url,
             drain=drain,
         )
@@ -156,7 +157,7 @@ async def run_conductor(
                     await handlers.start(
                         partial(
                             serve_asgi,
-                            _app(settings, control, parts.admission),
+                            _app(settings, control),
                             api_listeners,
                             name="api",
                             drain=drain,
@@ -174,11 +175,11 @@ async def run_conductor(
                 infrastructure.cancel_scope.cancel(reason="the conductor has drained")
 
 
-def _app(settings: ConductorSettings, control: Control, admission: Admission) -> App:
+def _app(settings: ConductorSettings, control: Control) -> App:
     """Return the API, with the way for tunnels in front."""
     trusted = settings.trusted_proxies
     api = build_api(control, auth_url=settings.auth_url, trusted_proxies=trusted)
-    return QuickTunnels(api, control, admission, trusted_proxies=trusted)
+    return QuickTunnels(api, control, trusted_proxies=trusted)
 
 
 class _Parts:
