@@ -16,7 +16,10 @@ import nox
 PYTHONS = ("3.11", "3.12", "3.13")
 CHECKED = ("src", "tests", "bench", "tools", "noxfile.py")
 
-CLUSTER_TESTS = [f"tests/system/test_cluster{part}.py" for part in ("", "_outages", "_races")]
+CLUSTER_TESTS = [
+    f"tests/system/test_{name}.py"
+    for name in ("cluster", "cluster_outages", "cluster_races", "storm", "chaos", "durability")
+]
 
 # Of flake8-async's rules, those that the house leaves out and why:
 # 910, 911  a function that need not wait does not: fast paths must not pay for a checkpoint

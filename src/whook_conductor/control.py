@@ -6,7 +6,9 @@ Holds no state of its own; rights are auth's to judge, projects the store's, rel
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -23,9 +25,11 @@ from whook.backplane.ports import (
     Route,
     Unavailable,
 )
+from whook.chassis.admission import Admission, Place
 from whook.chassis.drain import Drain
 from whook.chassis.names import check_project_name
 from whook.chassis.problem import ProblemError
+from whook_conductor.backlogs import BacklogTable
 from whook_conductor.placement import Placement
 from whook_conductor.policy_api import PolicyChange
 from whook_conductor.projects import ProjectCache
@@ -75,21 +79,29 @@ class Control:
         auth: Auth,
         projects: Projects,
         queue: Queue,
+        backlogs: BacklogTable,
         cache: ProjectCache,
         table: RouteTable,
         resolver: Resolver,
         placement: Placement,
+        admission: Admission,
         public_url: Callable[[str], str],
         drain: Drain,
     ) -> None:
-        """`public_url` gives the address of a project by its name."""
+        """`public_url` gives the address of a project by its name.
+
+        `admission` bounds how many tunnels are decided about; it counts only those whose token is good, so
+        that strangers cannot use it up.
+        """
         self._auth = auth
         self._projects = projects
         self._queue = queue
+        self._backlogs = backlogs
         self._cache = cache
         self._table = table
         self._resolver = resolver
         self._placement = placement
+        self._admission = admission
         self._public_url = public_url
         self._drain = drain
 
@@ -104,19 +116,25 @@ class Control:
             raise _busy("draining", "Shutting down", "This server is being stopped. Ask again.")
         with _refusals():
             principal = await self._authenticate(token)
-            _check_name(name)
-            if self._table.cut_off and not watch:
-                detail = "The directory is out of reach: no tunnel can be opened, those that are open go on."
-                raise _busy("unavailable", "Temporarily unavailable", detail)
-            project_id = await self._auth.authorize_tunnel(principal, name, create=not watch)
-            holder = await self._holder(name) if watch else None
-            relay = self._placement.choose(None if watch else name, holder=holder)
-            if relay is None:
-                raise _busy("no-relay", "No relay", "No relay has room for another tunnel now.")
-            project = await self._projects.create(name, project_id)
-            self._cache.remember(project)
-            minted = await self._auth.mint_tunnel_token(principal, project, relay.id)
-        backlog = None if watch else await self._backlog(project.id)
+            with self._admitted():
+                return await self._open_tunnel(principal, name, watch=watch)
+
+    async def _open_tunnel(self, principal: Principal, name: str, *, watch: bool) -> Grant:
+        _check_name(name)
+        if self._table.cut_off and not watch:
+            detail = "The directory is out of reach: no tunnel can be opened, those that are open go on."
+            raise _busy("unavailable", "Temporarily unavailable", detail)
+        if not watch and not self._placement.has_room:
+            raise _no_relay()  # before auth is asked: when relays restart, thousands are told so
+        project_id = await self._auth.authorize_tunnel(principal, name, create=not watch)
+        holder = await self._holder(name) if watch else None
+        relay = self._placement.choose(None if watch else name, holder=holder)
+        if relay is None:
+            raise _no_relay()
+        project = await self._projects.create(name, project_id)
+        self._cache.remember(project)
+        minted = await self._auth.mint_tunnel_token(principal, project, relay.id)
+        backlog = await self._backlog(project.id) if self._backlogs.waits(project.id) else None
         return Grant(
             relay.tunnel_url,
             minted.token,
@@ -165,6 +183,18 @@ class Control:
         except (Unavailable, trio.TooSlowError):
             return None
 
+    @contextmanager
+    def _admitted(self) -> Generator[None]:
+        """Take one of the places for those who ask for a tunnel, or say when there will be one."""
+        place = self._admission.enter()
+        if not isinstance(place, Place):
+            detail = "Many clients ask for tunnels at the same time. Come back as Retry-After says."
+            raise ProblemError(503, "busy", "Busy", detail, retry_after=math.ceil(place))
+        try:
+            yield
+        finally:
+            place.leave()
+
     async def _authenticate(self, token: str) -> Principal:
         return await authenticate(self._auth, token)
 
@@ -193,3 +223,7 @@ def _check_name(name: str) -> None:
         check_project_name(name)
     except ValueError as error:
         raise ProblemError(422, "invalid-project-name", "Invalid project name", f"{error}") from None
+
+
+def _no_relay() -> ProblemError:
+    return _busy("no-relay", "No relay", "No relay has room for another tunnel now.")

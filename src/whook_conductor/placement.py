@@ -74,6 +74,11 @@ class Placement:
         if (assigned := self._assigned.get(route.relay_id)) is not None:
             assigned.pop(route.project, None)
 
+    @property
+    def has_room(self) -> bool:
+        """Whether some relay could take a tunnel now."""
+        return any(self._takes_more(relay) for relay in self._relays.values())
+
     def choose(self, project: str | None = None, *, holder: str | None = None) -> RelayInfo | None:
         """Return the relay for one more tunnel and count it as assigned, or None when no relay has room.
 

@@ -7,7 +7,6 @@ a client sends: so whatever is refused is refused by the same code, in the same 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Annotated, Any, Final
@@ -16,7 +15,6 @@ import msgspec
 from fastapi import Request, Response
 
 from whook.backplane.ports import CALLER
-from whook.chassis.admission import Admission, Place
 from whook.chassis.api import Network, client_address, respond
 from whook.chassis.asgi import App
 from whook.chassis.problem import ProblemError
@@ -41,13 +39,10 @@ _decoder = msgspec.json.Decoder(_Wanted)
 class QuickTunnels:
     """An ASGI application around another one."""
 
-    def __init__(
-        self, app: App, control: Control, admission: Admission, *, trusted_proxies: Sequence[Network] = ()
-    ) -> None:
+    def __init__(self, app: App, control: Control, *, trusted_proxies: Sequence[Network] = ()) -> None:
         """``trusted_proxies`` may say on whose behalf they ask."""
         self._app = app
         self._control = control
-        self._admission = admission
         self._trusted = trusted_proxies
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -55,18 +50,6 @@ class QuickTunnels:
         if scope["type"] != "http" or scope["path"] != PATH or scope["method"] != "POST":
             await self._app(scope, receive, send)
             return
-        place = self._admission.enter()
-        if not isinstance(place, Place):
-            detail = "Many clients ask for tunnels at the same time. Come back as Retry-After says."
-            busy = ProblemError(503, "busy", "Busy", detail, retry_after=math.ceil(place))
-            await respond(busy)(scope, receive, send)
-            return
-        try:
-            await self._open(scope, receive, send)
-        finally:
-            place.leave()
-
-    async def _open(self, scope: Any, receive: Any, send: Any) -> None:
         messages: list[Any] = []
         while not messages or messages[-1].get("more_body", False):
             messages.append(await receive())

@@ -148,10 +148,12 @@ async def run_conductor(
             auth=auth,
             projects=projects,
             queue=queue,
+            backlogs=parts.backlogs,
             cache=parts.cache,
             table=parts.table,
             resolver=parts.resolver,
             placement=parts.placement,
+            admission=parts.admission,
             public_url=ports.public_url,
             drain=drain,
         )
@@ -194,7 +196,7 @@ async def run_conductor(
                     await handlers.start(
                         partial(
                             serve_asgi,
-                            _app(settings, control, parts.admission, [events.router]),
+                            _app(settings, control, [events.router]),
                             api_listeners,
                             name="api",
                             drain=drain,
@@ -214,13 +216,11 @@ async def run_conductor(
                 infrastructure.cancel_scope.cancel(reason="the conductor has drained")
 
 
-def _app(
-    settings: ConductorSettings, control: Control, admission: Admission, routers: Sequence[APIRouter]
-) -> App:
+def _app(settings: ConductorSettings, control: Control, routers: Sequence[APIRouter]) -> App:
     """Return the API, with the way for tunnels in front."""
     trusted = settings.trusted_proxies
     api = build_api(control, auth_url=settings.auth_url, trusted_proxies=trusted, routers=routers)
-    return QuickTunnels(api, control, admission, trusted_proxies=trusted)
+    return QuickTunnels(api, control, trusted_proxies=trusted)
 
 
 class _Parts:

@@ -39,8 +39,10 @@ def test_a_relay_that_does_not_answer_gets_nothing() -> None:
     made = Placement(Clock(), random.Random(1), reachable=answering.__contains__)
     made.update([relay("a", load=900), relay("b")])
     assert {chosen.id for _ in range(20) if (chosen := made.choose()) is not None} == {"a"}
+    assert made.has_room
     answering.clear()
     assert made.choose() is None
+    assert not made.has_room
     assert made.choose(holder="b") is not None  # an onlooker has no choice, and may find it back
 
 

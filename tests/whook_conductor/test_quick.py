@@ -59,14 +59,14 @@ async def test_both_ways_give_the_same_answers(authorization: str) -> None:
 async def test_many_at_once_are_told_when_to_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
     async with open_conductor(max_tunnel_requests=1) as rig:
         asked, go_on = trio.Event(), trio.Event()
-        authenticate = rig.auth.authenticate
+        authorize = rig.auth.authorize_tunnel
 
-        async def slow(token: str) -> Principal:
+        async def slow(principal: Principal, project: str, *, create: bool) -> None:
             asked.set()
             await go_on.wait()
-            return await authenticate(token)
+            await authorize(principal, project, create=create)
 
-        monkeypatch.setattr(rig.auth, "authenticate", slow)
+        monkeypatch.setattr(rig.auth, "authorize_tunnel", slow)
         first: list[httpx.Response] = []
 
         async def ask() -> None:
@@ -77,7 +77,11 @@ async def test_many_at_once_are_told_when_to_come_back(monkeypatch: pytest.Monke
         async with trio.open_nursery() as nursery:
             nursery.start_soon(ask)
             await asked.wait()
-            for kind in ("application/json", "text/plain"):  # whatever it is: it is turned away at the door
+            for kind in ("application/json", "application/json; charset=utf-8"):  # either way
+                stranger = await post(
+                    rig, b'{"project":"b"}', authorization="Bearer whk_nobody", content_type=kind
+                )
+                assert stranger.status_code == 401  # takes no place, and no turn
                 response = await post(rig, b'{"project":"b"}', authorization=ADA, content_type=kind)
                 assert response.status_code == 503
                 assert response.json()["type"] == "urn:whook:problem:busy"

@@ -1,8 +1,7 @@
 """Gathers calls made at the same time into one: a query for fifty names costs little more than for one.
 
-Used by whoever asks a store or a service for one thing at a time on behalf of many tasks. It needs no task of
-its own and never waits for company: a call alone goes out at once, and those that come while it is under way
-share the next one.
+Used by whoever asks a store or a service for one thing at a time on behalf of many tasks. It never waits for
+company: a call alone goes out at once, and those that come while it is under way share the next one.
 """
 
 from __future__ import annotations
@@ -21,8 +20,8 @@ V = TypeVar("V")
 class Batcher(Generic[K, V]):
     """Turns ``await ask(key)`` of many tasks into ``await work(keys)`` of few.
 
-    Of the tasks that ask, one runs the batch and the others wait for it. When it is cancelled meanwhile, what
-    it had taken is asked for again by another, so ``work`` must be safe to repeat.
+    Without a nursery one of the tasks that ask runs the batch, and the others wait for it. When that one is
+    cancelled meanwhile, what it had taken is asked for again by another, so ``work`` must be safe to repeat.
     """
 
     def __init__(
@@ -31,15 +30,18 @@ class Batcher(Generic[K, V]):
         *,
         largest: int,
         at_once: int = 1,
+        nursery: trio.Nursery | None = None,
     ) -> None:
         """``work`` returns for each key its value, or the exception that is to be raised there.
 
         What ``work`` raises is raised for every key of its batch. ``largest`` bounds a batch, ``at_once`` how
-        many are under way.
+        many are under way. With ``nursery`` batches run there, where nobody who asks can cut them off: use it
+        where strangers may.
         """
         self._work = work
         self._largest = largest
         self._at_once = at_once
+        self._nursery = nursery
         self._waiting: deque[_Call[K, V]] = deque()
         self._running = 0
 
@@ -54,10 +56,12 @@ class Batcher(Generic[K, V]):
         self._waiting.append(call)
         try:
             while not call.over:
-                if self._running < self._at_once and self._waiting:
-                    await self._run()
-                else:
+                if self._running >= self._at_once or not self._waiting:
                     await call.wait()
+                elif self._nursery is None:
+                    await self._run(self._take())
+                else:
+                    self._nursery.start_soon(self._run, self._take(), name="batch")
         finally:
             if not call.over:  # cancelled, and it may have been this one's turn
                 with contextlib.suppress(ValueError):
@@ -67,10 +71,12 @@ class Batcher(Generic[K, V]):
             raise call.failure
         return call.value
 
-    async def _run(self) -> None:
-        """Run a batch of the calls that have waited longest."""
-        batch = [self._waiting.popleft() for _ in range(min(self._largest, len(self._waiting)))]
+    def _take(self) -> list[_Call[K, V]]:
+        """Begin a batch of the calls that have waited longest."""
         self._running += 1
+        return [self._waiting.popleft() for _ in range(min(self._largest, len(self._waiting)))]
+
+    async def _run(self, batch: list[_Call[K, V]]) -> None:
         try:
             found = await self._work([call.key for call in batch])
             for call, value in zip(batch, found, strict=True):

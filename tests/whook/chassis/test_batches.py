@@ -137,3 +137,17 @@ async def test_whoever_waits_and_is_cancelled_is_not_asked_for() -> None:
         work.open()
     assert work.asked == [[1], [3]]
     assert tasks.found == {1: 10, 3: 30}
+
+
+async def test_in_a_nursery_nobody_who_asks_cuts_a_batch_off() -> None:
+    work = Work()
+    async with trio.open_nursery() as nursery:
+        batcher = Batcher(work, largest=10, nursery=nursery)
+        async with asking(batcher) as tasks:
+            await tasks.ask(1, 2, 3)
+            await tasks.cancel(1)
+            assert work.asked == [[1]]
+            work.open()
+        assert work.asked == [[1], [2, 3]]
+        assert tasks.found == {2: 20, 3: 30}
+        assert await batcher.ask(4) == 40

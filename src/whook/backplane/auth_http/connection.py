@@ -58,10 +58,15 @@ class _Question:
 class AuthConnection:
     """The auth service as a place to send requests to."""
 
-    def __init__(self, client: httpx.AsyncClient, *, deadline: float = DEADLINE) -> None:
+    def __init__(
+        self, client: httpx.AsyncClient, nursery: trio.Nursery, *, deadline: float = DEADLINE
+    ) -> None:
         self._client = client
         self._deadline = deadline
-        self._batches: Batcher[_Question, bytes] = Batcher(self._work, largest=BATCH, at_once=CONNECTIONS)
+        # In a nursery: a client that goes away must not cut off what is asked for others with it.
+        self._batches: Batcher[_Question, bytes] = Batcher(
+            self._work, largest=BATCH, at_once=CONNECTIONS, nursery=nursery
+        )
 
     async def get(self, path: str) -> bytes:
         """Return what is there. Raises Unavailable."""
@@ -196,5 +201,6 @@ async def open_connection(
         follow_redirects=False,
         trust_env=False,
     )
-    async with client:
-        yield AuthConnection(client, deadline=deadline)
+    async with client, trio.open_nursery() as nursery:
+        yield AuthConnection(client, nursery, deadline=deadline)
+        nursery.cancel_scope.cancel(reason="the connection to auth is closed")

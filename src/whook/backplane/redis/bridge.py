@@ -198,6 +198,7 @@ class Bridge:
                         if not call.over.is_set():
                             call.reply = error
                             call.over.set()
+                    await trio.lowlevel.checkpoint()
         finally:
             with trio.move_on_after(CLOSE_SECONDS, shield=True):
                 await self._loop.run_aio_coroutine(_disconnect([line.connection]))

@@ -58,8 +58,14 @@ def _roles(connection: Connection, pairs: Sequence[tuple[str, str]]) -> list[Rol
     query = sa.select(project_members.c.project, project_members.c.user_id, project_members.c.role).where(
         project_members.c.project.in_(names), project_members.c.user_id.in_([user for _, user in pairs])
     )
-    members = {(row.project, row.user_id): known_role(row.role) for row in connection.execute(query)}
-    return ["owner" if owners.get(pair[0]) == pair[1] else members.get(pair) for pair in pairs]
+    members: dict[tuple[str, str], Role] = {
+        (row.project, row.user_id): known_role(row.role) for row in connection.execute(query)
+    }
+
+    def role(project: str, user: str) -> Role | None:
+        return "owner" if owners.get(project) == user else members.get((project, user))
+
+    return [role(project, user) for project, user in pairs]
 
 
 def known_role(role: str) -> Role:
