@@ -119,6 +119,7 @@ def test_redis_gone_and_back_empty(site: Site) -> None:
     cluster = site.cluster
     # A relay notices at its next heartbeat.
     daemons = [*cluster.conductors, *(cluster.relays if FULL else [])]
+    mark = len(cluster.haproxy.log) if cluster.haproxy is not None else 0
     with outage(site, cluster.members) as (load, watch):
         cluster.redis.kill()
         gone = time.monotonic()
@@ -142,6 +143,9 @@ def test_redis_gone_and_back_empty(site: Site) -> None:
     print(f"{load.summary()}\nCPU shares: {watch.check()}")
     if FULL:
         assert leases < HEARTBEAT
+    degraded = [said[conductor.name]["routes"].startswith("degraded") for conductor in cluster.conductors]
+    if cluster.haproxy is not None and all(degraded):  # said with 200: nobody is taken out
+        assert not [line for line in cluster.haproxy.log[mark:] if "wrong status" in line]
     site.wait_all()
 
 
