@@ -102,5 +102,6 @@ def _encode(grant: Grant) -> bytes:
             "project_id": grant.project_id,
             "public_url": grant.public_url,
             "expires_at": grant.expires_at,
+            "backlog": grant.backlog,
         }
     )

@@ -161,8 +161,9 @@ async def _people(store: AuthStore, auth: AuthService, projects: Projects, token
         ids[name] = account.id
         tokens[name] = (await auth.create_token(account.id, "test", ALL))[0]
     for project, owner in (("shop", "ann"), ("den", "eve")):
-        await store.claim_project(project, ids[owner], now)
-        await projects.create(project)
+        project_id = new_id("prj")
+        await store.claim_project(project, ids[owner], now, project_id=project_id)
+        await projects.create(project, project_id)
     await store.set_member("shop", ids["bob"], "developer", now, auth.trail.entry("test"))
     await store.set_member("shop", ids["vic"], "viewer", now, auth.trail.entry("test"))
     shop = await projects.get("shop")

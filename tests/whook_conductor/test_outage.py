@@ -11,15 +11,17 @@ import trio
 from tests.support.async_http import connect, request
 from tests.support.conductor import (
     KEY,
+    REJECT,
     DictProjects,
     FarEnd,
     TableAuth,
     open_conductor,
     relay_info,
 )
+from tests.support.conductor_stores import open_stored
 from tests.support.links import until
 from tests.support.relay import Faulty
-from whook.backplane.memory import MemoryBus, open_memory_backplane
+from whook.backplane.memory import MemoryBus, MemoryJournal, open_memory_backplane
 from whook.backplane.ports import TOPIC_ROUTES, RouteGone, encode_event
 from whook.chassis.drain import Drain
 from whook.chassis.readiness import Degraded, Readiness
@@ -81,9 +83,14 @@ async def test_a_start_without_the_directory_listens_says_503_and_heals(
     """It neither hangs nor ends, nor does it take anything for unknown."""
     monkeypatch.setattr(service, "START_PATIENCE", 0.1)
     projects, auth, far = DictProjects(), TableAuth(), FarEnd()
+    projects.policy = REJECT
     await projects.create("shop")
     auth.owners["shop"] = "ada"
-    async with open_memory_backplane() as backplane, trio.open_nursery() as nursery:
+    async with (
+        open_memory_backplane() as backplane,
+        open_stored(backplane.bus) as stored,
+        trio.open_nursery() as nursery,
+    ):
         faulty = Faulty(backplane.directory)
         faulty.broken |= ALL
         await nursery.start(far.serve)
@@ -100,6 +107,10 @@ async def test_a_start_without_the_directory_listens_says_503_and_heals(
                 bus=backplane.bus,
                 projects=projects,
                 auth=auth,
+                queue=stored.queue,
+                blobs=stored.blobs,
+                history=stored.history,
+                journal=MemoryJournal(),
                 drain=drain,
                 readiness=readiness,
                 task_status=task_status,
