@@ -110,7 +110,8 @@ class Tunnels:
     async def handle(self, stream: trio.SocketStream, peer: Peer) -> None:
         """Serve one connection from its handshake to its end."""
         try:
-            handshake = await receive_handshake(stream, timeout=self._settings.handshake_timeout)
+            with trio.fail_after(self._settings.handshake_timeout):
+                handshake = await receive_handshake(stream)
             admitted = await self._admit(handshake, peer)
             if admitted is None:
                 return

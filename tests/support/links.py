@@ -83,7 +83,9 @@ async def tcp_pair() -> AsyncGenerator[tuple[trio.SocketStream, trio.SocketStrea
 async def open_handshake(stream: trio.abc.Stream, *, timeout: float) -> AsyncGenerator[Handshake]:
     """Receive a handshake on a stream, which is closed on exit."""
     try:
-        yield await receive_handshake(stream, timeout=timeout)
+        with trio.fail_after(timeout):
+            handshake = await receive_handshake(stream)
+        yield handshake
     finally:
         await trio.aclose_forcefully(stream)
 

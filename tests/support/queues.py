@@ -140,4 +140,6 @@ async def next_change(subscription: Subscription) -> BacklogEvent:
     with trio.fail_after(DEADLINE):
         topic, message = await subscription.__anext__()
     assert topic == TOPIC_BACKLOG
-    return decode_backlog_event(message)
+    event = decode_backlog_event(message)
+    assert event is not None
+    return event

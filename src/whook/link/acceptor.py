@@ -68,20 +68,14 @@ class Handshake:
         await _send(self._stream, _response(status, headers, body))
 
 
-async def receive_handshake(stream: trio.abc.Stream, *, timeout: float) -> Handshake:
-    """Receive a WebSocket opening handshake on an accepted stream.
+async def receive_handshake(stream: trio.abc.Stream) -> Handshake:
+    """Receive a WebSocket opening handshake on an accepted stream; bound it with a deadline.
 
     Whoever speaks HTTP but no WebSocket is told so.
 
     Raises:
-        LinkClosed: no handshake came within `timeout` seconds, or something else did.
+        LinkClosed: something else came.
     """
-    with trio.move_on_after(timeout):
-        return await _receive(stream)
-    raise LinkClosed("no WebSocket handshake in time")
-
-
-async def _receive(stream: trio.abc.Stream) -> Handshake:
     parser = RequestParser(max_head=_MAX_HEAD, max_body=0)
     events = parser.feed(b"")
     while not events:
@@ -159,11 +153,14 @@ class AcceptedWebSocket:
         frames = self._frames
         while frames.closed is None:
             data, self._early = self._early or await self._receive_some(), b""
+            violation = None
             try:
                 payload = frames.feed(data)
             except Violation as error:
-                await self._end(rfc6455.encode_close(error.code, str(error)))
-                raise LinkClosed(str(error)) from None
+                violation, payload = error, b""
+            if violation is not None:
+                await self._end(rfc6455.encode_close(violation.code, str(violation)))
+                raise LinkClosed(str(violation))
             if frames.closed is not None:
                 await self._end(frames.reply)
             elif frames.reply:

@@ -255,7 +255,7 @@ async def test_a_client_that_says_nothing() -> None:
     ended = trio.Event()
 
     async def serve(stream: trio.abc.Stream) -> None:
-        with pytest.raises(LinkClosed, match="no WebSocket handshake in time"):
+        with pytest.raises(trio.TooSlowError):
             async with open_handshake(stream, timeout=0.05):
                 pytest.fail("no handshake")
         ended.set()
