@@ -5,6 +5,7 @@ Called by `service` once. Holds no logic.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -45,8 +46,10 @@ def make_events_service(
     """Put it together. Without a `queue` nothing can be replayed."""
 
     def limits(project: Project) -> QueueLimits:
-        return Rules(project.policy).limits(
-            total_count=settings.max_buffered_count, total_bytes=settings.max_buffered_bytes
+        return _half(
+            Rules(project.policy).limits(
+                total_count=settings.max_buffered_count, total_bytes=settings.max_buffered_bytes
+            )
         )
 
     followers = Followers(history, drain)
@@ -56,3 +59,14 @@ def make_events_service(
     )
     router = events_router(events, Replays(events, observed, queue, blobs, limits))
     return EventsService(router, observed, followers.run)
+
+
+def _half(limits: QueueLimits) -> QueueLimits:
+    """Return what replays may fill: the rest is for webhooks whose senders cannot wait."""
+    return dataclasses.replace(
+        limits,
+        project_count=max(1, limits.project_count // 2),
+        project_bytes=limits.project_bytes // 2,
+        total_count=max(1, limits.total_count // 2),
+        total_bytes=limits.total_bytes // 2,
+    )

@@ -1,9 +1,10 @@
-"""The history's recorder: outcomes become news, news go through the journal into the history, the old goes.
+"""The history's recorder: outcomes become news, news become part of the history, what is old goes.
 
-A consumer of the OutcomeRecorder, and three tasks of the service beside it. Nothing here is on the way of a
+A consumer of the OutcomeRecorder, and four tasks of the service beside it. Nothing here is on the way of a
 webhook: whatever is too slow or away costs memory up to a bound, and then news, which are counted.
 
-    take ──pending──► feed ──journal──► store ──► history      prune, once for all conductors
+    take ──pending──► feed ──────────────────────► store ──► history      prune, once for all conductors
+                        └─ while that is behind ─► journal ─► catch up ─► history
 
 Errors of one batch are contained here: news that cannot be stored must not end the conductor, least of all
 each one that reads the same journal.
@@ -40,6 +41,8 @@ PRUNE_SECONDS: Final = 60.0
 """Between two runs of the pruner, over all conductors."""
 WARN_SECONDS: Final = 30.0
 """Between two warnings that the history or its journal is away."""
+DIVERT_SECONDS: Final = 1.0
+"""How long a batch waits for the one before it to be stored, before it goes to the journal instead."""
 
 _SERVER_ERROR: Final = 500
 _TRY_AGAIN: Final = frozenset({408, 425, 429})
@@ -114,8 +117,12 @@ class HistoryRecorder:
         self._finishing = trio.Event()
         self._idle = trio.Event()
         self._idle.set()
+        self._to_store, self._from_feed = trio.open_memory_channel[list[Record]](1)
+        self._behind = False
+        """The history did not answer lately: batches go to the journal without asking it."""
         self._unstored = 0
-        """Batches in the journal, where it dies with the process."""
+        """Batches that would die with the process."""
+        self._told = _Told()
         self.recorded = 0
         self.dropped = 0
         self.pruned = 0
@@ -149,6 +156,7 @@ class HistoryRecorder:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._feed, name="history feed")
             nursery.start_soon(self._store, name="history store")
+            nursery.start_soon(self._catch_up, name="history journal")
             nursery.start_soon(self._prune, name="history pruner")
 
     async def finish(self, seconds: float) -> None:
@@ -158,31 +166,20 @@ class HistoryRecorder:
             while self._pending or self._unstored:
                 await self._idle.wait()
 
-    # -- into the journal ---------------------------------------------------------------------------------
+    # -- on its way -----------------------------------------------------------------------------------------
 
     async def _feed(self) -> NoReturn:
-        retry = Retry()
-        told = _Told("journal")
         while True:
             await self._wake.wait()
             self._wake = trio.Event()
             while self._pending:
                 chunk, records = self._next_batch()
-                while records:
-                    try:
-                        await self._journal.append(records)
-                    except (JournalFull, Unavailable) as error:
-                        told.warn(error)
-                        await retry.pause()
-                        continue
-                    retry.reset()
-                    self._unstored += not self._journal.survives
-                    break
-                if self._capture is not None:
-                    for outcome in chunk:
-                        self._capture.release(outcome)
-                for _ in chunk:
+                if records:
+                    await self._hand_on(records)
+                for outcome in chunk:
                     self._pending.popleft()
+                    if self._capture is not None:
+                        self._capture.release(outcome)
                 await trio.lowlevel.checkpoint()
             self._rest()
             with trio.move_on_after(GATHER_SECONDS):
@@ -202,45 +199,78 @@ class HistoryRecorder:
                     break
         return chunk, records
 
+    async def _hand_on(self, records: list[Record]) -> None:
+        """Give a batch to be stored, or to the journal while that takes too long."""
+        retry = Retry()
+        given = False
+        while not given:
+            if not self._behind:
+                with trio.move_on_after(DIVERT_SECONDS):
+                    await self._to_store.send(records)
+                    self._unstored += 1
+                    given = True
+            if not given and not (given := await self._put_aside(records)):
+                await retry.pause()
+
+    async def _put_aside(self, records: list[Record]) -> bool:
+        """Put a batch into the journal; return whether that worked."""
+        try:
+            await self._journal.append(records)
+        except (JournalFull, Unavailable) as error:
+            self._told.warn("journal", error)
+            return False
+        if not self._journal.survives:
+            self._unstored += 1
+        return True
+
     def _rest(self) -> None:
         if not self._pending and not self._unstored:
             self._idle.set()
 
     # -- into the history ---------------------------------------------------------------------------------
 
-    async def _store(self) -> NoReturn:
+    async def _store(self) -> None:
+        async for records in self._from_feed:
+            await self._record(records, journaled=False)
+            self._unstored -= 1
+            self._rest()
+
+    async def _catch_up(self) -> NoReturn:
+        """Store what is in the journal: our own batches, and those of others."""
         retry = Retry()
-        told = _Told("journal")
         while True:
             try:
                 entries = await self._journal.read()
             except Unavailable as error:
-                told.warn(error)
+                self._told.warn("journal", error)
                 await retry.pause()
                 continue
             retry.reset()
             if not entries:
+                self._behind = False  # somebody has stored it all
                 continue
-            await self._record([record for entry in entries for record in entry.records])
+            await self._record([record for entry in entries for record in entry.records], journaled=True)
             try:
                 await self._journal.done([entry.key for entry in entries])
             except Unavailable as error:
-                told.warn(error)  # they will come again, which does no harm
+                self._told.warn("journal", error)  # they will come again, which does no harm
             if not self._journal.survives:
                 self._unstored -= len(entries)
                 self._rest()
 
-    async def _record(self, records: list[Record]) -> None:
-        """Store news, however long it takes until the history answers."""
+    async def _record(self, records: list[Record], *, journaled: bool) -> None:
+        """Store news, however long it takes until the history answers, unless the journal takes them."""
         retry = Retry()
-        told = _Told("history")
         stored = False
         while not stored:
             try:
                 await self._history.record(records)
                 stored = True
             except Unavailable as error:
-                told.warn(error)
+                self._told.warn("history", error)
+                self._behind = True
+                if not journaled and await self._put_aside(records):
+                    return
                 await retry.pause()
             except Exception:  # noqa: BLE001 - see the module's docstring
                 if len(records) == 1:
@@ -249,8 +279,9 @@ class HistoryRecorder:
                     return
                 # One of them is at fault, and not the others.
                 for record in records:
-                    await self._record([record])
+                    await self._record([record], journaled=journaled)
                 return
+        self._behind = False
         self.recorded += len(records)
         self.lag = time.time() - records[0].at
 
@@ -309,14 +340,13 @@ class HistoryRecorder:
 class _Told:
     """Warns about something that lasts now and then, not each time."""
 
-    def __init__(self, what: str) -> None:
-        self._what = what
+    def __init__(self) -> None:
         self._next = 0.0
 
-    def warn(self, error: Exception) -> None:
-        """Log it if it was not logged lately."""
+    def warn(self, waits_for: str, error: Exception) -> None:
+        """Log it if nothing was logged lately."""
         if trio.current_time() >= self._next:
             self._next = trio.current_time() + WARN_SECONDS
             _log.warning(
-                "the history is behind", waits_for=self._what, error=str(error) or type(error).__name__
+                "the history is behind", waits_for=waits_for, error=str(error) or type(error).__name__
             )

@@ -118,14 +118,14 @@ class ConductorSettings(Settings):
         description="Longest request body that the history keeps of a webhook that was answered at once; one "
         "with a longer body cannot be replayed.",
     )
-    history_keep: float = Field(2_592_000.0, gt=0, description="How long events stay in the history.")
+    history_keep: int = Field(2_592_000, ge=1, description="How long events stay in the history.")
     history_bytes: int = Field(
         10_737_418_240,
         ge=0,
         description="How much the history may take; the oldest events go first, but none that waits or died.",
     )
-    dead_letter_keep: float = Field(
-        7_776_000.0, gt=0, description="How long events stay whose deliveries were given up."
+    dead_letter_keep: int = Field(
+        7_776_000, ge=1, description="How long events stay whose deliveries were given up."
     )
 
     drain_delay: float = Field(

@@ -81,3 +81,21 @@ def test_dev_leaves_the_admin_token_to_serve(tmp_path: Path) -> None:
             return any(line.startswith("admin token  whk_") for line in process.output)
 
     assert [shown("dev", "--json"), shown("serve"), shown("serve")] == [False, True, False]
+
+
+def test_an_impossible_storage_key_is_named_and_not_shown(tmp_path: Path) -> None:
+    status, line = refused(
+        tmp_path, "serve", *FREE, "--auth-port", "0", env={"WHOOK_BACKPLANE_STORAGE_KEY": "secret"}
+    )
+    assert status == ExitCode.USAGE
+    assert line.startswith("whook: WHOOK_BACKPLANE_STORAGE_KEY: a key is 32 random bytes")
+    assert "secret" not in line
+
+
+def test_the_queue_is_a_file_for_its_owner_alone(tmp_path: Path) -> None:
+    command = ("serve", *FREE, "--auth-port", "0", "--data-dir", str(tmp_path / "data"))
+    key = {"WHOOK_BACKPLANE_STORAGE_KEY": "00" * 32}
+    with WhookProcess(*command, home=tmp_path, env=key) as process:
+        process.wait_line("data ")
+        assert (tmp_path / "data" / "queue.sqlite3").stat().st_mode & 0o777 == 0o600
+        assert process.stop() == ExitCode.OK

@@ -92,6 +92,13 @@ async def count(history: SqlHistory, events: int) -> None:
     assert found == events
 
 
+async def called(history: Faulty) -> None:
+    """Wait until the history has been asked."""
+    with trio.fail_after(DEADLINE):
+        while not history.calls:
+            await trio.testing.wait_all_tasks_blocked(0.01)
+
+
 async def test_a_history_that_is_away_gets_it_all_later(history: Faulty) -> None:
     limits = CaptureLimits(max_body=10_000, scheme="http")
     history.away = True
@@ -120,6 +127,8 @@ async def test_what_is_too_much_is_counted_and_let_go(
     made = make(history, MemoryJournal(max_batches=0), limits)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(made.run)
+        made.take([outcome(limits)])
+        await called(history)
         made.take([outcome(limits) for _ in range(40)])
         assert made.dropped == 15
         await made.finish(0.01)
@@ -207,10 +216,49 @@ async def test_a_full_journal_is_tried_again(history: Faulty) -> None:
             await super().append(records)
 
     journal = Full()
+    history.away = True
     made = make(history, journal)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(made.run)
         made.take([outcome()])
+        with trio.fail_after(DEADLINE):
+            while journal.refused < 3:
+                await trio.testing.wait_all_tasks_blocked(0.01)
+        history.away = False
         await count(history, 1)
         nursery.cancel_scope.cancel()
     assert journal.refused == 3
+
+
+async def test_a_slow_history_does_not_hold_up_what_follows(
+    history: Faulty, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While one batch takes long, the next ones go to the journal."""
+    monkeypatch.setattr(recorder, "DIVERT_SECONDS", 0.01)
+    released = trio.Event()
+
+    class Slow(SqlHistory):
+        async def record(self, records: list[Record]) -> None:
+            await released.wait()
+            await history.record(records)
+
+    class Counting(MemoryJournal):
+        batches = 0
+
+        async def append(self, records: list[Record]) -> None:
+            await super().append(records)
+            self.batches += 1
+
+    journal = Counting()
+    made = make(Slow(history._database, Sealer()), journal)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(made.run)
+        for _ in range(4):
+            made.take([outcome()])
+            await trio.testing.wait_all_tasks_blocked(0.02)
+        assert journal.batches >= 1
+        released.set()
+        await count(history, 4)
+        await made.finish(DEADLINE)
+        nursery.cancel_scope.cancel()
+    assert made.dropped == 0

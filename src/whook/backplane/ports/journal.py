@@ -1,7 +1,7 @@
-"""The journal: news for the history on its way to the database, in batches.
+"""The journal: where batches of news wait while the history's database is away or slow.
 
-A conductor's recorder appends; the recorder of any conductor reads, stores in the history, and says that it
-is done. It lets the database be away for a while: nothing waits for the history but the journal itself.
+A conductor's recorder appends what it cannot store at once; the recorder of any conductor reads, stores it in
+the history, and says that it is done.
 """
 
 from __future__ import annotations
