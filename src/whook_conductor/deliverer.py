@@ -177,6 +177,8 @@ class Deliverer:
 
     def _pause(self, now: float) -> float:
         """Return how long there is certainly nothing to do, unless something is told."""
+        if not self._has_route():
+            return POLL
         until = self._held_until
         if until <= now:
             until = now + POLL if self._running else self._read_at

@@ -10,6 +10,8 @@ import trio.testing
 from tests.support.async_http import post
 from tests.support.conductor import Rig
 from tests.support.deadlines import DEADLINE
+from whook.backplane.ports import StoredEvent
+from whook.chassis.ids import new_id
 
 
 async def buffer(rig: Rig, *targets: str, name: str = "shop") -> list[str]:
@@ -30,3 +32,22 @@ async def emptied(rig: Rig) -> None:
     with trio.fail_after(DEADLINE):
         while await rig.queue.backlogs():
             await trio.testing.wait_all_tasks_blocked(0.005)
+
+
+def event(name: str) -> StoredEvent:
+    """Make an event of a project that was received before."""
+    return StoredEvent(
+        id=new_id("evt"),
+        project_id=f"prj_{name}",
+        project=name,
+        received_at=1.7e9,
+        peer="192.0.2.1",
+        trusted=False,
+        scheme="https",
+        version=b"1.1",
+        method=b"POST",
+        target=b"/hook",
+        headers=[(b"Host", b"shop.example"), (b"Content-Length", b"2")],
+        body_size=2,
+        body=b"{}",
+    )

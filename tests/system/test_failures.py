@@ -5,6 +5,7 @@ Every process is the real one; killing is SIGKILL, and nobody gets to say goodby
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,24 +29,33 @@ def held(gate: Gate, answer: bytes = b"late") -> Script:
 
 
 def test_client_killed_in_mid_request(tmp_path: Path) -> None:
-    """The sender gets a 502 that names the cause; a new client serves the project at once."""
+    """It is stored, and a new client gets it at once; what cannot be stored is a 502 that names the cause."""
     with Origin(ok) as origin, whook_serve(tmp_path) as server:
         gate = Gate("never opened before the kill")
         with whook_connect(server, "shop", forward=origin.url) as first:
             origin.script(held(gate))
-            with Peer.connect(server.port) as sender:
+            with Peer.connect(server.port) as sender, Peer.connect(server.port) as reader:
                 sender.send(post_bytes(first.host, b"in flight"))
                 origin.wait_received(1)
+                origin.script(held(gate))
+                reader.send(b"GET / HTTP/1.1\r\nHost: " + first.host + b"\r\n\r\n")
+                origin.wait_received(2)
                 first.process.kill()
                 answer = sender.read_response(b"POST")
+                refused = reader.read_response(b"GET")
             gate.open()
-        assert answer.status == 502
-        assert answer.value(b"content-type") == b"application/problem+json"
-        assert b"urn:whook:problem:tunnel-lost" in answer.body
+        assert refused.status == 502
+        assert refused.value(b"content-type") == b"application/problem+json"
+        assert b"urn:whook:problem:tunnel-lost" in refused.body
+        assert answer.status == 202
+        event_id = json.loads(answer.body)["event_id"]
 
         origin.reset()
         with whook_connect(server, "shop", forward=origin.url) as second:
             assert second.host == first.host
+            stored = second.process.wait_event("request", event_id=event_id)
+            assert (stored["status"], stored["origin"], stored["attempt"]) == (200, "buffered", 2)
+            second.process.wait_event("caught-up")
             assert post(server.port, second.host, b"again").status == 200
 
 
@@ -128,10 +138,15 @@ def test_nobody_is_connected(tmp_path: Path) -> None:
         with whook_connect(server, "shop", forward=origin.url) as client:
             host = client.host
             assert client.process.stop() == 0
-        answer = post(server.port, host)
+        with Peer.connect(server.port) as sender:
+            sender.send(b"GET / HTTP/1.1\r\nHost: " + host + b"\r\n\r\n")
+            answer = sender.read_response(b"GET")
         assert answer.status == 503
         assert int(answer.value(b"retry-after")) > 0
         assert b"urn:whook:problem:no-tunnel" in answer.body
+        answer = post(server.port, host)
+        assert answer.status == 202
+        assert json.loads(answer.body)["status"] == "buffered"
         answer = post(server.port, host.replace(b"shop", b"nobody"))
         assert answer.status == 404
         assert b"urn:whook:problem:unknown-project" in answer.body

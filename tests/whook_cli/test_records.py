@@ -24,6 +24,8 @@ def test_the_line_of_a_request() -> None:
         "response_bytes": 20,
         "error": None,
         "watched": False,
+        "origin": "live",
+        "remaining": 0,
     }
 
 

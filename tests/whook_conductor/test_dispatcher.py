@@ -11,13 +11,12 @@ import trio
 import trio.testing
 
 from tests.support.async_http import post
-from tests.support.backlog import buffer, emptied
+from tests.support.backlog import buffer, emptied, event
 from tests.support.conductor import answer, head, open_conductor, read_body
 from tests.support.conductor_stores import open_stored
 from tests.support.deadlines import DEADLINE
 from whook.backplane.memory import open_memory_backplane
-from whook.backplane.ports import EventQuery, ProjectPolicy, QueueLimits, StoredEvent, Unavailable
-from whook.chassis.ids import new_id
+from whook.backplane.ports import EventQuery, ProjectPolicy, QueueLimits, Unavailable
 from whook.chassis.metrics import REGISTRY
 from whook.link import Exchange
 from whook.wire import ResetCode
@@ -270,24 +269,6 @@ async def test_replays_go_out_marked() -> None:
         await emptied(rig)
         assert got[0][b"Whook-Replay"] == b"1"
         assert got[0][b"Whook-Attempt"] == b"3"
-
-
-def event(name: str) -> StoredEvent:
-    return StoredEvent(
-        id=new_id("evt"),
-        project_id=f"prj_{name}",
-        project=name,
-        received_at=1.7e9,
-        peer="192.0.2.1",
-        trusted=False,
-        scheme="https",
-        version=b"1.1",
-        method=b"POST",
-        target=b"/hook",
-        headers=[(b"Host", b"shop.example"), (b"Content-Length", b"2")],
-        body_size=2,
-        body=b"{}",
-    )
 
 
 async def test_a_conductor_that_starts_finds_what_waits(tmp_path: Path) -> None:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from functools import partial
+from typing import Any
 
 import pytest
 import trio
 import trio.testing
 
-from tests.support.backlog import buffer, emptied
+from tests.support.backlog import buffer, emptied, event
 from tests.support.conductor import KEY, Rig, answer, open_conductor
 from tests.support.deadlines import DEADLINE
+from tests.support.queues import UNLIMITED
 from whook.backplane.memory import MemoryJournal
-from whook.backplane.ports import Unavailable
+from whook.backplane.ports import Queue, Unavailable
 from whook.chassis.drain import Drain
 from whook.chassis.readiness import Readiness
 from whook.link import Exchange
@@ -137,7 +139,11 @@ async def test_two_conductors_never_deliver_the_same_event_at_the_same_time() ->
 
 
 async def another(
-    rig: Rig, drain: Drain, *, task_status: trio.TaskStatus[ConductorPorts] = trio.TASK_STATUS_IGNORED
+    rig: Rig,
+    drain: Drain,
+    *,
+    queue: Any = None,
+    task_status: trio.TaskStatus[ConductorPorts] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Run one more conductor on the same backplane."""
     await run_conductor(
@@ -146,7 +152,7 @@ async def another(
         bus=rig.backplane.bus,
         projects=rig.projects,
         auth=rig.auth,
-        queue=rig.queue,
+        queue=queue or rig.queue,
         blobs=rig.stored.blobs,
         history=rig.stored.history,
         journal=MemoryJournal(),
@@ -154,3 +160,59 @@ async def another(
         readiness=Readiness(drain),
         task_status=task_status,
     )
+
+
+class Silent:
+    """A queue whose connection is lost for good, when the test says so, for one conductor only."""
+
+    def __init__(self, queue: Queue) -> None:
+        self._queue = queue
+        self.lost = False
+
+    def __getattr__(self, name: str) -> Any:
+        call = getattr(self._queue, name)
+
+        async def call_or_hang(*args: Any, **named: Any) -> Any:
+            if self.lost:
+                await trio.sleep_forever()
+            return await call(*args, **named)
+
+        return call_or_hang
+
+
+async def test_an_owner_that_falls_silent_is_replaced_once_its_deliveries_have_ended() -> None:
+    running = 0
+    most = 0
+    calls: list[float] = []
+    held = trio.Event()
+
+    async def handler(exchange: Exchange) -> None:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        calls.append(trio.current_time())
+        try:
+            if len(calls) == 1:
+                await held.wait()  # never: whoever owns it has to end it
+            await answer(exchange)
+        finally:
+            running -= 1
+
+    async with open_conductor(handler, tunnels=()) as rig, trio.open_nursery() as nursery:
+        silent = Silent(rig.queue)
+        await nursery.start(partial(another, rig, Drain(5.0), queue=silent))
+        rig.drain.begin("only the other one is to own anything at first")
+        await rig.queue.append(event("shop"), UNLIMITED)
+        await rig.projects.create("shop")
+        await rig.claim("shop")
+        with trio.fail_after(DEADLINE):
+            while not calls:
+                await trio.testing.wait_all_tasks_blocked(0.005)
+            silent.lost = True
+            fell_silent = trio.current_time()
+            await nursery.start(partial(another, rig, Drain(5.0)))
+            await emptied(rig)
+        assert most == 1, "two conductors delivered the same event at the same time"
+        assert len(calls) == 2
+        assert calls[1] - fell_silent < 10.0
+        nursery.cancel_scope.cancel()
