@@ -67,10 +67,10 @@ class Control:
         public_url: Callable[[str], str],
         drain: Drain,
     ) -> None:
-        """`public_url` gives the address of a project by its name. `admission` bounds how many tunnels are
-        decided about; it counts only those whose token is good, so that strangers cannot use it up.
+        """`public_url` gives the address of a project by its name.
+        `admission` bounds how many tunnels are decided about. It counts only those whose token is good, so
+        that strangers cannot use it up.
         """
-
         self._auth = auth
         self._projects = projects
         self._cache = cache
