@@ -68,6 +68,7 @@ class Control:
         drain: Drain,
     ) -> None:
         """`public_url` gives the address of a project by its name.
+
         `admission` bounds how many tunnels are decided about. It counts only those whose token is good, so
         that strangers cannot use it up.
         """
