@@ -44,7 +44,7 @@ _WITHDRAW_TIMEOUT: Final = 2.0
 #: Seconds that a start waits for the lease, before it counts as started without one: a supervisor that gave
 #: up on it would only start it again.
 START_PATIENCE: Final = 10.0
-#: Connections that wait to be accepted: what a slow core takes within the 10 s that a client waits. In a longer
+#: Connections that wait to be accepted: what a slow core takes in the 10 s that a client waits. In a longer
 #: queue it would only take those that have given up; beyond it TCP itself tries again.
 _BACKLOG: Final = 2_048
 #: Connections beyond the capacity, for handshakes that will be answered with 503.
