@@ -46,7 +46,7 @@ _WITHDRAW_TIMEOUT: Final = 2.0
 START_PATIENCE: Final = 10.0
 #: Connections that wait to be accepted: what a slow core takes in the 10 s that a client waits. In a longer
 #: queue it would only take those that have given up; beyond it TCP itself tries again.
-_BACKLOG: Final = 2_048
+_BACKLOG: Final = 512
 #: Connections beyond the capacity, for handshakes that will be answered with 503.
 _SPARE_CONNECTIONS: Final = 1_000
 
