@@ -32,6 +32,7 @@ def main() -> int:
     drop.add_argument("--how", choices=("kill", "term"), default="kill", help="how the relays end")
     drop.add_argument("--webhooks", type=float, default=40.0, help="a second")
     drop.add_argument("--opening", type=float, default=250.0, help="tunnels opened a second, at first")
+    drop.add_argument("--deadline", type=float, default=240.0, help="seconds for all to come back")
     drop.add_argument("--resume", action=argparse.BooleanOptionalAction, default=True)
     drop.add_argument("--set", action="append", default=[], metavar="WHOOK_…=VALUE", help="a setting")
     recording = scenarios.add_parser("history", help="what recording costs a request")
@@ -55,6 +56,7 @@ def main() -> int:
             webhooks=args.webhooks,
             opening=args.opening,
             resume=args.resume,
+            deadline=args.deadline,
             settings=dict(item.split("=", 1) for item in args.set),
         )
         sys.stdout.write(storm.run(plan) + "\n")

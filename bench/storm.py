@@ -219,6 +219,8 @@ def _measure(storm: _Storm, probe: Child) -> Outcome:
     outcome.cpu = {name: after[name] - before[name] for name in after}
     for member in cluster.members:
         outcome.resident_mib[member.name] = resident_of(_process(member).pid) / 2**20
+    if outcome.missing:
+        sys.stderr.write(f"{cluster.story()}\n")
     for child in storm.clients:
         child.tell("stats")
         said = child.message()

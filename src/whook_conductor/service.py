@@ -64,6 +64,9 @@ _API_BODY: Final = 65_536
 
 _HISTORY_SECONDS: Final = 5.0
 """How long the end of a conductor waits for the last news to be recorded."""
+_API_BACKLOG: Final = 512
+"""Connections to the API that wait to be accepted. A client waits 15 s for an answer: in a longer queue a
+conductor that is short of CPU would answer only those that have given up."""
 
 _KEEPALIVE: Final = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
 """A silent connection is probed after a minute, and given up two minutes after its other end vanished."""
@@ -122,7 +125,9 @@ async def run_conductor(
         ingress_listeners = await open_listeners(settings.listen, what="webhooks", option="--port")
         sockets.callback(_close, ingress_listeners)
         _keep_alive(ingress_listeners)
-        api_listeners = await open_listeners(settings.api, what="the API", option="--api-port")
+        api_listeners = await open_listeners(
+            settings.api, what="the API", option="--api-port", backlog=_API_BACKLOG
+        )
         sockets.callback(_close, api_listeners)
         ports = ConductorPorts(
             ingress_address=bound_address(ingress_listeners),

@@ -47,6 +47,9 @@ START_PATIENCE: Final = 10.0
 #: Seconds given to conductors to take leave.
 _TRUNKS_TIMEOUT: Final = 2.0
 _DRAINED: Final = "the relay has drained"
+#: Connections that wait to be accepted: what a slow core takes in the 10 s that a client waits. In a longer
+#: queue it would only take those that have given up; beyond it TCP itself tries again.
+_BACKLOG: Final = 512
 #: Connections beyond the capacity, for handshakes that will be answered with 503.
 _SPARE_CONNECTIONS: Final = 1_000
 
@@ -83,7 +86,9 @@ async def run_relay(
     if not settings.cluster_key.get_secret_value():
         raise ValueError("cluster_key is not set: without it anyone could pass for a conductor")
     with ExitStack() as sockets:
-        tunnel_listeners = await open_listeners(settings.listen, what="tunnels", option="--tunnel-port")
+        tunnel_listeners = await open_listeners(
+            settings.listen, what="tunnels", option="--tunnel-port", backlog=_BACKLOG
+        )
         sockets.callback(_close, tunnel_listeners)
         trunk_listeners = await open_listeners(
             settings.trunk_listen, what="trunks", option="WHOOK_RELAY_TRUNK_LISTEN"

@@ -14,9 +14,9 @@ import pytest
 from bench.storm import Outcome, Plan, run_storm
 
 SMALL = Plan(tunnels=300, bystanders=20, webhooks=40.0, opening=100.0, deadline=90.0)
-LARGE = Plan(tunnels=10_000, bystanders=100, webhooks=40.0, opening=250.0, deadline=120.0)
+LARGE = Plan(tunnels=10_000, bystanders=100, webhooks=40.0, opening=250.0, deadline=240.0)
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(900)
 
 
 def all_came_back(outcome: Outcome) -> None:

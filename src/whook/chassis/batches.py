@@ -64,6 +64,7 @@ class Batcher(Generic[K, V]):
                     self._nursery.start_soon(self._run, self._take(), name="batch")
         finally:
             if not call.over:  # cancelled, and it may have been this one's turn
+                call.over = True  # nobody is to be woken for it, nor to ask for it again
                 with contextlib.suppress(ValueError):
                     self._waiting.remove(call)
                 self._wake_next()

@@ -151,3 +151,17 @@ async def test_in_a_nursery_nobody_who_asks_cuts_a_batch_off() -> None:
         assert work.asked == [[1], [2, 3]]
         assert tasks.found == {2: 20, 3: 30}
         assert await batcher.ask(4) == 40
+
+
+async def test_one_that_went_away_from_a_batch_that_is_cut_off_holds_up_nobody() -> None:
+    work = Work()
+    batcher = Batcher(work, largest=2)
+    async with asking(batcher) as tasks:
+        await tasks.ask(1, 2, 3, 4)
+        await tasks.cancel(1)  # 2 runs the next batch, for itself and 3
+        await tasks.cancel(3)
+        await tasks.cancel(2)
+        assert work.asked == [[1], [2, 3], [4]]
+        work.open()
+    assert tasks.found == {4: 40}
+    assert batcher.waiting == 0
