@@ -112,8 +112,8 @@ async def test_projects_outlive_the_store(store_twin: StoreTwin, store_bus: Bus,
 
 
 async def test_a_policy_is_kept_and_published(projects: Projects, store_bus: Bus) -> None:
-    shop = await projects.create("shop")
-    await projects.create("blog")
+    shop = await projects.create("shop", "prj_1")
+    await projects.create("blog", "prj_2")
     assert shop.policy == ProjectPolicy()
     policy = ProjectPolicy(buffer_methods=("POST", "PUT"), order="live-first", dedup_window=300)
     async with store_bus.subscribe(TOPIC_PROJECTS) as subscription:
@@ -127,7 +127,7 @@ async def test_a_policy_is_kept_and_published(projects: Projects, store_bus: Bus
 
 
 async def test_the_default_policy_is_none_to_speak_of(projects: Projects) -> None:
-    shop = await projects.create("shop")
+    shop = await projects.create("shop", "prj_1")
     await projects.set_policy(shop.id, ProjectPolicy(window=4))
     assert await projects.set_policy(shop.id, ProjectPolicy()) == shop
     assert await projects.with_policies() == []

@@ -142,7 +142,7 @@ async def test_only_so_many_may_wait(rig: EventsRig, monkeypatch: pytest.MonkeyP
 async def test_a_store_that_is_away_for_a_while_ends_nothing(
     rig: EventsRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rig.history._followers, "_interval", 0.01)  # type: ignore[attr-defined]
+    monkeypatch.setattr(rig.history._followers, "_interval", 0.05)  # type: ignore[attr-defined]
     real = rig.quiet_history.follow
     asked = trio.Event()
 

@@ -58,7 +58,7 @@ async def history(tmp_path: Path) -> AsyncIterator[Faulty]:
 
 @pytest.fixture(autouse=True)
 def prompt(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recorder, "GATHER_SECONDS", 0.001)
+    monkeypatch.setattr(recorder, "GATHER_SECONDS", 0.05)
 
 
 async def nothing_waits() -> Sequence[str]:
