@@ -185,7 +185,7 @@ async def test_a_killed_redis_loses_nothing_that_was_acknowledged(
             held = await queue.backlog("prj_shop")
             left = await bodies_left(queue)
             assert await queue.backlogs() == {}
-    assert held.count == len(left)
+    assert held.count <= len(left)  # an append that was cancelled on its way may arrive after the count
     assert set(acknowledged) <= set(settled) | set(delivered) | set(left)
     assert not set(left) & set(settled)
     check_order(left)

@@ -13,6 +13,7 @@ import trio.testing
 
 from tests.support.deadlines import DEADLINE
 from tests.support.history import SHOP, stored_event
+from tests.support.links import until
 from tests.support.postgres import Postgres, running_postgres
 from tests.support.redis_server import RedisServer
 from whook.backplane.memory import MemoryJournal
@@ -235,10 +236,11 @@ async def test_a_slow_history_does_not_hold_up_what_follows(
 ) -> None:
     """While one batch takes long, the next ones go to the journal."""
     monkeypatch.setattr(recorder, "DIVERT_SECONDS", 0.01)
-    released = trio.Event()
+    begun, released = trio.Event(), trio.Event()
 
     class Slow(SqlHistory):
         async def record(self, records: list[Record]) -> None:
+            begun.set()
             await released.wait()
             await history.record(records)
 
@@ -253,10 +255,13 @@ async def test_a_slow_history_does_not_hold_up_what_follows(
     made = make(Slow(history._database, Sealer()), journal)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(made.run)
-        for _ in range(4):
-            made.take([outcome()])
-            await trio.testing.wait_all_tasks_blocked(0.02)
-        assert journal.batches >= 1
+        made.take([outcome()])
+        with trio.fail_after(DEADLINE):
+            await begun.wait()
+        made.take([outcome()])
+        await until(lambda: not made._pending)
+        made.take([outcome() for _ in range(2)])
+        await until(lambda: journal.batches)
         released.set()
         await count(history, 4)
         await made.finish(DEADLINE)
