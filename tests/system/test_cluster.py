@@ -76,8 +76,9 @@ def test_a_relay_that_is_killed_costs_what_was_on_it(site: Site) -> None:
     print(f"\n{had} tunnels lost, back after {max(back):.2f} s at most: {load.summary()}")
     assert max(back) < BACK_WITHIN
     assert left == TUNNELS
-    # What was on it, and nothing that came when the conductors knew. Nothing hangs past its deadline.
-    others_hit = [one for one in load.failed() if one.status != 502 or one.began > down]
+    # What was on it, and nothing that came when the conductors knew. Nothing hangs past its deadline. This
+    # cluster's Redis forgets, so nothing can be stored: 503. With one that does not it is 202 (test_chaos).
+    others_hit = [one for one in load.failed() if one.status not in {502, 503} or one.began > down]
     assert not others_hit, f"conductors knew at {down}: {others_hit[:5]}; logs in {site.folder}"
     assert longest < 30
     site.check_each_once(load, but=frozenset(one.path for one in load.failed()))
