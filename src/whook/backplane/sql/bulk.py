@@ -7,7 +7,9 @@ for each row as the databases do.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from functools import cache
+from itertools import chain
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -15,11 +17,15 @@ from sqlalchemy.exc import IntegrityError
 
 from whook.backplane.sql.engines import RowExists
 
+_PARAMETERS: Final = 4_000
+"""Of one statement: fewer than any SQLite takes since 3.32, and the driver keeps few statements prepared."""
+
 
 def insert_all(connection: Connection, table: sa.Table, rows: Sequence[tuple[Any, ...]]) -> bool:
     """Insert rows, each with all columns in the table's order; return False and insert none if one is there.
 
-    PostgreSQL: COPY in binary, one message for all. SQLite: one prepared statement.
+    PostgreSQL: COPY in binary, one message for all. SQLite: statements of many rows each, because the driver
+    gives the interpreter lock up and takes it back for every statement that it runs.
     """
     if not rows:
         return True
@@ -31,7 +37,11 @@ def insert_all(connection: Connection, table: sa.Table, rows: Sequence[tuple[Any
 
                 copy_rows(connection, table, rows)
                 return True
-            connection.exec_driver_sql(_insert(table), cast("Any", rows))
+            most = _PARAMETERS // len(table.columns)
+            for first in range(0, len(rows), most):
+                some = rows[first : first + most]
+                values = tuple(chain.from_iterable(some))
+                connection.exec_driver_sql(_insert(table, len(some)), values)
             return True
     except IntegrityError:
         return False
@@ -39,7 +49,9 @@ def insert_all(connection: Connection, table: sa.Table, rows: Sequence[tuple[Any
         return False
 
 
-def _insert(table: sa.Table) -> str:
+@cache
+def _insert(table: sa.Table, rows: int) -> str:
     names = ", ".join(column.name for column in table.columns)
-    marks = ", ".join("?" * len(table.columns))
-    return f"INSERT INTO {table.name} ({names}) VALUES ({marks})"  # noqa: S608 - the table's own names
+    marks = f"({', '.join('?' * len(table.columns))})"
+    values = ", ".join([marks] * rows)
+    return f"INSERT INTO {table.name} ({names}) VALUES {values}"  # noqa: S608 - the table's own names
