@@ -76,7 +76,9 @@ def clustered(recording: bool) -> Iterator[tuple[System, object]]:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="whook-bench-")))
         settings = {"WHOOK_CONDUCTOR_HISTORY": str(recording).lower(), **OPEN_DOOR}
-        cluster = stack.enter_context(running_cluster(folder, conductors=1, relays=1, settings=settings))
+        cluster = stack.enter_context(
+            running_cluster(folder, conductors=1, relays=1, settings=settings, balanced=False)
+        )
         command = ("-m", "bench.far_end", "answer", cluster.api(), "--project", PROJECT)
         far_end = stack.enter_context(Child(*command, name="far end", env={"WHOOK_TOKEN": cluster.token}))
         far_end.message()

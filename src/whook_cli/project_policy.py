@@ -6,8 +6,8 @@ What the server would refuse is refused here only where it could not even be sen
 
 import difflib
 import json
-import time
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Final, Literal, NoReturn
 
 import msgspec
@@ -68,7 +68,7 @@ class Backlog(msgspec.Struct):
 
     count: int
     bytes: int
-    oldest_at: float | None = None
+    oldest_at: datetime | None = None
 
 
 class ProjectDetail(msgspec.Struct):
@@ -196,7 +196,8 @@ def _waiting(backlog: Backlog | None) -> str:
         return "unknown: the queue does not answer"
     if not backlog.count:
         return "nothing"
-    waited = duration(max(0.0, time.time() - (backlog.oldest_at or time.time())))
+    now = datetime.now(UTC)
+    waited = duration(max(0.0, (now - (backlog.oldest_at or now)).total_seconds()))
     return f"{backlog.count} ({size(backlog.bytes)}, the oldest for {waited})"
 
 

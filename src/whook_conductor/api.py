@@ -16,7 +16,8 @@ from whook.chassis.api import Network, new_api, problem_responses
 from whook.chassis.metrics import version
 from whook_conductor.bearer import Token
 from whook_conductor.control import Control, ProjectView
-from whook_conductor.policy_api import BacklogAnswer, PolicyAnswer, PolicyChange
+from whook_conductor.events_models import BacklogAnswer
+from whook_conductor.policy_api import PolicyAnswer, PolicyChange
 
 
 class TunnelRequest(BaseModel):

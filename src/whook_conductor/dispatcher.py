@@ -100,7 +100,7 @@ class Dispatcher:
             tell=self._tell,
         )
         backlogs.changed = self._changed
-        table.changed = self._changed
+        table.on_route.append(lambda route: self._changed(route.project_id))
 
     def _changed(self, project_id: str) -> None:
         """Something of the project has come to wait, or it has a route."""

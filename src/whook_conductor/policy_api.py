@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from whook.backplane.ports import Backlog, ProjectPolicy
+from whook.backplane.ports import ProjectPolicy
 from whook.chassis.problem import ProblemError
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}\Z")
@@ -109,21 +109,6 @@ class PolicyChange(BaseModel):
                 f"an answer with status {changed.buffered_status} has no body: leave buffered_body empty"
             )
         return changed
-
-
-class BacklogAnswer(BaseModel):
-    """What of a project waits."""
-
-    count: int
-    bytes: int
-    oldest_at: float | None = Field(
-        description="When the oldest was received, in seconds since the epoch; null when nothing waits."
-    )
-
-    @classmethod
-    def of(cls, backlog: Backlog) -> Self:
-        """Return a backlog as the API shows it."""
-        return cls(count=backlog.count, bytes=backlog.bytes, oldest_at=backlog.oldest_at or None)
 
 
 def _contradiction(detail: str) -> ProblemError:

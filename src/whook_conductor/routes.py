@@ -62,8 +62,8 @@ class RouteTable:
         self._names: dict[str, str] = {}
         self._ended: dict[str, int] = {}
         self._news: WeakValueDictionary[str, trio.Event] = WeakValueDictionary()
-        self.on_route: Callable[[Route], None] = lambda _: None
-        """Called with every route that comes into the table."""
+        self.on_route: list[Callable[[Route], None]] = []
+        """Each is called with every route that comes into the table."""
         self.ready = False
         """Whether the table follows the directory. When not, its routes are still the best guess."""
         self.loaded = trio.Event()
@@ -73,8 +73,6 @@ class RouteTable:
         self.cut_off = False
         """The directory is out of reach: nobody can claim a project."""
         self._behind_since = 0.0
-        self.changed: Callable[[str], None] | None = None
-        """Called with the id of a project that has a route it did not have."""
 
     def __len__(self) -> int:
         return len(self._by_name)
@@ -184,11 +182,10 @@ class RouteTable:
         self._by_name[route.project] = route
         self._names[route.project_id] = route.project
         self._by_relay.setdefault(route.relay_id, set()).add(route.project_id)
-        self.on_route(route)
+        for tell in self.on_route:
+            tell(route)
         if self._news and (event := self._news.pop(route.project, None)) is not None:
             event.set()
-        if self.changed is not None:
-            self.changed(route.project_id)
 
     def _drop(self, project_id: str, generation: int) -> None:
         name = self._names.get(project_id)

@@ -271,7 +271,7 @@ class _Parts:
             cap=settings.trunk_retry_cap,
         )
         self.placement = Placement(trio.current_time, held=self.table.count, reachable=self.trunks.is_up)
-        self.table.on_route = self.placement.landed
+        self.table.on_route.append(self.placement.landed)
         self.backlogs = BacklogTable()
         self.buffering = Buffering(queue, blobs, bus, self.backlogs, settings)
         self.dispatcher = Dispatcher(

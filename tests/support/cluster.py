@@ -188,9 +188,11 @@ def running_cluster(
     relays: int = 3,
     settings: dict[str, str] | None = None,
     durable: bool = False,
+    balanced: bool = True,
 ) -> Iterator[Cluster]:
     """Run a cluster until the block ends; given once all is ready. ``settings`` are WHOOK_… variables.
 
+    A ``balanced`` one has HAProxy in front where it is installed, and the two conductors that it names.
     Only a ``durable`` one can store webhooks: the Redis of the others forgets everything when it is killed.
     """
     with ExitStack() as stack:
@@ -233,7 +235,8 @@ def running_cluster(
             cluster.token = auth.process.wait_line(TOKEN, seconds=START).split()[0]
             for member in cluster.members:
                 member.wait_ready()
-            cluster.haproxy = _enter_haproxy(stack, folder, cluster)
+            if balanced:
+                cluster.haproxy = _enter_haproxy(stack, folder, cluster)
             yield cluster
         except BaseException as error:
             error.add_note(cluster.story())

@@ -306,7 +306,7 @@ async def test_who_never_had_a_snapshot_is_unready_while_the_directory_is_gone(
 async def test_whoever_waits_for_a_project_hears_of_its_next_route() -> None:
     table = RouteTable()
     told: list[Route] = []
-    table.on_route = told.append
+    table.on_route.append(told.append)
     table.learn(route("shop", 1))
     news, again, other = table.news("shop"), table.news("shop"), table.news("blog")
     assert news is again

@@ -229,18 +229,17 @@ class Bridge:
 
 
 @asynccontextmanager
-async def open_bridge(url: str, *, connections: int = CONNECTIONS) -> AsyncGenerator[Bridge, None]:
+async def open_bridge(url: str) -> AsyncGenerator[Bridge, None]:
     """Open the asyncio loop for as long as the context is open. Redis need not be there yet.
 
-    ``connections`` is how many batches of calls may be under way at once. Raises ValueError for a URL that
-    cannot be used.
+    Raises ValueError for a URL that cannot be used.
     """
     make = _connection_maker(url)
     async with trio_asyncio.open_loop() as loop:
         loop.set_default_executor(_ResolverThreads(max_workers=RESOLVER_THREADS))
         bridge = Bridge(loop, make)
         async with trio.open_nursery() as nursery:
-            for _ in range(connections):
+            for _ in range(CONNECTIONS):
                 nursery.start_soon(bridge.work, name="redis calls")
             yield bridge
             nursery.cancel_scope.cancel(reason="the backplane is closed")

@@ -38,10 +38,6 @@ from whook.backplane.redis.scripts import Script
 from whook.chassis.logs import get_logger
 from whook.chassis.sealing import Sealer
 
-CONNECTIONS: Final = 32
-"""Calls under way at once: an append waits for the disk of Redis, and those that wait together share one
-fsync."""
-
 SNAPSHOT_BATCH: Final = 250
 """Projects read by one script."""
 
@@ -239,7 +235,7 @@ async def open_redis_queue(
     Redis with the same prefix. Without a ``sealer`` it stores plainly. Raises ValueError for a URL that
     cannot be used.
     """
-    async with open_bridge(url, connections=CONNECTIONS) as bridge:
+    async with open_bridge(url) as bridge:
         yield RedisQueue(bridge, sealer or Sealer(), prefix=prefix, durability=durability, bus=bus)
 
 
