@@ -117,6 +117,16 @@ def cluster(session: nox.Session) -> None:
 
 
 @nox.session
+def deploy(session: nox.Session) -> None:
+    """Run what deploy/ ships with the real programs beside a real cluster; says what it had to skip."""
+    install(session, "test")
+    session.run(
+        *("python", "-m", "pytest", "-rs", *(session.posargs or ["tests/deploy"])),
+        env={"WHOOK_TEST_DEPLOY": "1"},
+    )
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Measure this checkout: CPU per request and requests/s, beside references from the same run."""
     install(session, "bench")
