@@ -1,7 +1,8 @@
 """What the history is to know of a request: references to its bytes while it runs, a record at its end.
 
-A dialogue has a `Capture` where there is a history, and none where there is not. It copies nothing and starts
-nothing; it holds bytes that were received anyway for a little longer. How much all of them may hold is in
+A dialogue has a `Capture` where there is a history, and none where there is not. It starts nothing; it holds
+bytes that were received anyway, and makes one piece of bytes of them at the end, since hundreds of requests
+kept as objects until they are stored cost more than that copy. How much all of them may hold is in
 `CaptureLimits`: beyond it bodies are left out of the history, while the webhook itself goes its way.
 """
 
@@ -9,13 +10,16 @@ from __future__ import annotations
 
 from typing import Final
 
-from whook.backplane.ports import Headers, StoredEvent, StoredResponse
+from whook.backplane.ports import Headers, StoredEvent, StoredResponse, encode_record
 from whook.http1 import RequestHead
 from whook.wire import Response
+from whook_conductor.news import record_of
 from whook_conductor.outcomes import Outcome
 
 MAX_RESPONSE: Final = 262_144
 """Bytes of the longest response body that is kept."""
+MAX_ENCODED: Final = 65_536
+"""Bytes of bodies up to which they are copied into a record at once; longer ones are only referred to."""
 MAX_HELD: Final = 67_108_864
 """Bytes of bodies that may be held for the history, from their receipt until they are stored."""
 
@@ -134,6 +138,11 @@ class Capture:
                 body=None if kept is None else _joined(kept),
                 trailers=self._trailers,
             )
+        if outcome.result != "buffered" and outcome.captured <= MAX_ENCODED:
+            record = record_of(outcome)
+            if record is not None:
+                outcome.news = encode_record(record)
+                outcome.event = outcome.response = None
 
 
 def _joined(pieces: list[bytes]) -> bytes:

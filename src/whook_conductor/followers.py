@@ -7,7 +7,7 @@ processes record is found by asking the store now and then, once for each projec
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import Final
 
 import trio
@@ -19,7 +19,7 @@ from whook.backplane.ports import (
     Found,
     History,
     HistorySize,
-    Record,
+    News,
     Unavailable,
 )
 from whook.chassis.drain import Drain
@@ -139,7 +139,7 @@ class Observed:
         self._history = history
         self._followers = followers
 
-    async def record(self, records: list[Record]) -> None:
+    async def record(self, records: Sequence[News]) -> None:
         """Store news, then wake. Raises `Unavailable`."""
         await self._history.record(records)
         self._followers.wake({record.project_id for record in records})

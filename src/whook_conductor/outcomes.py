@@ -13,7 +13,7 @@ from typing import Final, Literal
 import msgspec
 import trio
 
-from whook.backplane.ports import Origin, StoredEvent, StoredResponse
+from whook.backplane.ports import EncodedRecord, Origin, StoredEvent, StoredResponse
 
 MAX_PENDING: Final = 8_192
 """Outcomes kept between two batches: over a second of the fastest ingress. Beyond it new ones are counted as
@@ -58,6 +58,8 @@ class Outcome(msgspec.Struct, gc=False):
     event: StoredEvent | None = None
     """Kept where there is a history, and its body only where it is not too large."""
     response: StoredResponse | None = None
+    news: EncodedRecord | None = None
+    """In the place of both, for a live request that nothing more is to come of."""
     began_at: float = 0.0
     """When a delivery out of the queue began, in seconds since the epoch; 0 for a live one, which begins when
     it is received."""

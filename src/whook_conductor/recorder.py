@@ -21,10 +21,11 @@ from typing import Final, NoReturn
 
 import trio
 
-from whook.backplane.ports import Delivery, History, Journal, JournalFull, Record, State, Unavailable
+from whook.backplane.ports import EncodedRecord, History, Journal, JournalFull, News, Unavailable
 from whook.chassis import metrics
 from whook.chassis.logs import get_logger
 from whook_conductor.capture import CaptureLimits
+from whook_conductor.news import news_of
 from whook_conductor.outcomes import Outcome
 from whook_conductor.retry import Retry
 from whook_conductor.settings import ConductorSettings
@@ -32,7 +33,7 @@ from whook_conductor.settings import ConductorSettings
 MAX_PENDING: Final = 20_000
 """Outcomes held while the journal does not take any. Their bodies are bounded by `capture.MAX_HELD`."""
 BATCH_COUNT: Final = 2_000
-BATCH_BYTES: Final = 1_048_576
+BATCH_BYTES: Final = 4_194_304
 """A batch for the journal ends with the news that reaches either."""
 GATHER_SECONDS: Final = 0.5
 """Pause between two times that all that has gathered goes to the journal: large batches are what makes
@@ -44,55 +45,7 @@ WARN_SECONDS: Final = 30.0
 DIVERT_SECONDS: Final = 1.0
 """How long a batch waits for the one before it to be stored, before it goes to the journal instead."""
 
-_SERVER_ERROR: Final = 500
-_TRY_AGAIN: Final = frozenset({408, 425, 429})
-
 _log = get_logger("whook.conductor.history")
-
-
-def record_of(outcome: Outcome) -> Record | None:
-    """Return the news in an outcome; None where there is nothing to record."""
-    event = outcome.event
-    if event is None or not outcome.project_id:
-        return None
-    live = outcome.origin == "live"
-    began = outcome.received_at if live else outcome.began_at
-    state = _state(outcome)
-    waits = outcome.result == "buffered"
-    delivery = None
-    if outcome.attempt:
-        refused = live and outcome.result in ("refused", "buffered")
-        delivery = Delivery(
-            event_id=outcome.event_id,
-            attempt=outcome.attempt,
-            origin=outcome.origin,
-            began_at=began,
-            to_head=outcome.to_head,
-            duration=outcome.duration,
-            # What the sender was told instead of a response is no response.
-            status=0 if refused else outcome.status,
-            problem=outcome.slug,
-            response=outcome.response,
-        )
-    return Record(
-        event_id=outcome.event_id,
-        project_id=outcome.project_id,
-        state=state,
-        # What waits may be delivered before its sender has read the acknowledgement.
-        at=began if waits else began + outcome.duration,
-        event=event,
-        delivery=delivery,
-    )
-
-
-def _state(outcome: Outcome) -> State:
-    if outcome.origin != "live":
-        status = outcome.status
-        delivered = 0 < status < _SERVER_ERROR and status not in _TRY_AGAIN
-        return "answered" if delivered else "buffered"
-    if outcome.result == "buffered":
-        return "buffered"
-    return "answered" if outcome.result in ("answered", "upgraded") else "refused"
 
 
 class HistoryRecorder:
@@ -112,12 +65,13 @@ class HistoryRecorder:
         self._settings = settings
         self._capture = capture
         self._waiting = waiting
-        self._pending: deque[Outcome] = deque()
+        self._pending: deque[tuple[News, int, int]] = deque()
+        """Each with its size, roughly, and the bytes of bodies that are held for it."""
         self._wake = trio.Event()
         self._finishing = trio.Event()
         self._idle = trio.Event()
         self._idle.set()
-        self._to_store, self._from_feed = trio.open_memory_channel[list[Record]](1)
+        self._to_store, self._from_feed = trio.open_memory_channel[list[News]](1)
         self._behind = False
         """The history did not answer lately: batches go to the journal without asking it."""
         self._unstored = 0
@@ -136,17 +90,18 @@ class HistoryRecorder:
             return
         pending = self._pending
         for outcome in batch:
-            if len(pending) < MAX_PENDING:
-                pending.append(outcome)
-            else:
+            news = news_of(outcome)
+            if news is None or len(pending) >= MAX_PENDING:
                 self.drop(outcome)
+            else:
+                pending.append((news, outcome.received + outcome.sent + 512, outcome.captured))
         if pending:
             self._wake.set()
             self._idle = trio.Event() if self._idle.is_set() else self._idle
 
     def drop(self, outcome: Outcome) -> None:
         """Give an outcome up."""
-        if outcome.event is not None:
+        if outcome.event is not None or outcome.news is not None:
             self.dropped += 1
         if self._capture is not None:
             self._capture.release(outcome)
@@ -173,33 +128,30 @@ class HistoryRecorder:
             await self._wake.wait()
             self._wake = trio.Event()
             while self._pending:
-                chunk, records = self._next_batch()
-                if records:
-                    await self._hand_on(records)
-                for outcome in chunk:
+                records, captured = self._next_batch()
+                await self._hand_on(records)
+                for _ in records:
                     self._pending.popleft()
-                    if self._capture is not None:
-                        self._capture.release(outcome)
+                if self._capture is not None:
+                    self._capture.free += captured
                 await trio.lowlevel.checkpoint()
             self._rest()
             with trio.move_on_after(GATHER_SECONDS):
                 await self._finishing.wait()
 
-    def _next_batch(self) -> tuple[list[Outcome], list[Record]]:
-        chunk: list[Outcome] = []
-        records: list[Record] = []
-        size = 0
-        for outcome in self._pending:
-            chunk.append(outcome)
-            record = record_of(outcome)
-            if record is not None:
-                records.append(record)
-                size += outcome.received + outcome.sent + 512
-                if len(records) >= BATCH_COUNT or size >= BATCH_BYTES:
-                    break
-        return chunk, records
+    def _next_batch(self) -> tuple[list[News], int]:
+        """Return what comes next, which stays pending, and the bytes of bodies that are held for it."""
+        records: list[News] = []
+        size = held = 0
+        for news, bytes_of_it, captured in self._pending:
+            records.append(news)
+            size += bytes_of_it
+            held += captured
+            if len(records) >= BATCH_COUNT or size >= BATCH_BYTES:
+                break
+        return records, held
 
-    async def _hand_on(self, records: list[Record]) -> None:
+    async def _hand_on(self, records: list[News]) -> None:
         """Give a batch to be stored, or to the journal while that takes too long."""
         retry = Retry()
         given = False
@@ -212,7 +164,7 @@ class HistoryRecorder:
             if not given and not (given := await self._put_aside(records)):
                 await retry.pause()
 
-    async def _put_aside(self, records: list[Record]) -> bool:
+    async def _put_aside(self, records: Sequence[News]) -> bool:
         """Put a batch into the journal; return whether that worked."""
         try:
             await self._journal.append(records)
@@ -258,7 +210,7 @@ class HistoryRecorder:
                 self._unstored -= len(entries)
                 self._rest()
 
-    async def _record(self, records: list[Record], *, journaled: bool) -> None:
+    async def _record(self, records: Sequence[News], *, journaled: bool) -> None:
         """Store news, however long it takes until the history answers, unless the journal takes them."""
         retry = Retry()
         stored = False
@@ -283,7 +235,8 @@ class HistoryRecorder:
                 return
         self._behind = False
         self.recorded += len(records)
-        self.lag = time.time() - records[0].at
+        first = records[0]
+        self.lag = time.time() - (first.received_at if isinstance(first, EncodedRecord) else first.at)
 
     # -- and out again ------------------------------------------------------------------------------------
 

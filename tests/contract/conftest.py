@@ -20,6 +20,7 @@ from whook.backplane.ports import (
     Projects,
     Queue,
 )
+from whook.backplane.sql.history_packs import Packing
 from whook.chassis.sealing import Sealer
 
 
@@ -91,10 +92,16 @@ def sealer(request: pytest.FixtureRequest) -> Sealer:
 
 
 @pytest.fixture
+def packing(sealer: Sealer) -> Packing | None:
+    """Rows where nothing is sealed, small packs where it is: tests of the module itself do it crosswise."""
+    return Packing(least=1, most=3) if sealer.seals else None
+
+
+@pytest.fixture
 async def history_and_blobs(
-    store_twin: StoreTwin, sealer: Sealer, tmp_path: Path
+    store_twin: StoreTwin, sealer: Sealer, packing: Packing | None, tmp_path: Path
 ) -> AsyncGenerator[tuple[History, Blobs], None]:
-    async with store_twin.open_history(tmp_path, sealer) as opened:
+    async with store_twin.open_history(tmp_path, sealer, packing) as opened:
         yield opened
 
 

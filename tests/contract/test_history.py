@@ -13,6 +13,7 @@ import trio
 from tests.support.history import SHOP, T0, answered, delivered, news, stored_event
 from tests.support.twins import StoreTwin
 from whook.backplane.ports import EventQuery, EventSummary, History, Record
+from whook.backplane.sql.history_packs import Packing
 from whook.chassis.ids import new_id
 from whook.chassis.sealing import Sealer
 
@@ -228,7 +229,7 @@ async def test_an_event_that_comes_after_its_delivery_is_followed(history: Histo
 
 
 async def test_many_writers_never_let_a_follower_miss_one(
-    store_twin: StoreTwin, sealer: Sealer, tmp_path: Path
+    store_twin: StoreTwin, sealer: Sealer, packing: Packing | None, tmp_path: Path
 ) -> None:
     """Whatever a follower sees, nothing that it has not seen gets a smaller sequence later."""
     written: list[str] = []
@@ -254,8 +255,8 @@ async def test_many_writers_never_let_a_follower_miss_one(
                 return
 
     async with (
-        store_twin.open_history(tmp_path, sealer) as (here, _),
-        store_twin.open_history(tmp_path, sealer) as (there, _),
+        store_twin.open_history(tmp_path, sealer, packing) as (here, _),
+        store_twin.open_history(tmp_path, sealer, packing) as (there, _),
         trio.open_nursery() as nursery,
     ):
         nursery.start_soon(follow, here)
@@ -268,11 +269,13 @@ async def test_many_writers_never_let_a_follower_miss_one(
     assert len(seen) == 4 * 15 * 7
 
 
-async def test_it_outlives_the_store(store_twin: StoreTwin, sealer: Sealer, tmp_path: Path) -> None:
+async def test_it_outlives_the_store(
+    store_twin: StoreTwin, sealer: Sealer, packing: Packing | None, tmp_path: Path
+) -> None:
     record = answered()
-    async with store_twin.open_history(tmp_path, sealer) as (history, _):
+    async with store_twin.open_history(tmp_path, sealer, packing) as (history, _):
         await history.record([record])
-    async with store_twin.open_history(tmp_path, sealer) as (history, _):
+    async with store_twin.open_history(tmp_path, sealer, packing) as (history, _):
         found = await history.get(SHOP, record.event_id)
     assert found is not None
     assert found.event == record.event

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from whook.backplane.ports import Delivery, Origin, Record, State, StoredEvent, StoredResponse
+from whook.backplane.ports import (
+    Delivery,
+    News,
+    Origin,
+    Record,
+    State,
+    StoredEvent,
+    StoredResponse,
+    encode_record,
+)
+from whook.backplane.sql.history import SqlHistory
 from whook.chassis.ids import new_id
+from whook_conductor.capture import MAX_ENCODED
 
 T0 = 1_790_000_000.0
 """When the first webhook of a test was received."""
@@ -78,3 +90,19 @@ def answered(at: float = T0, project_id: str = SHOP, **fields: Any) -> Record:
     """Make the news of one webhook that was answered at once."""
     event = stored_event(at, project_id, **fields)
     return news(event, "answered", delivered(event))
+
+
+class EncodingHistory(SqlHistory):
+    """A history whose news come as bytes wherever a conductor would send them so."""
+
+    async def record(self, records: Sequence[News]) -> None:
+        await super().record([as_sent(news) for news in records])
+
+
+def as_sent(news: News) -> News:
+    """Encode news of an event that nothing more is expected of."""
+    if not isinstance(news, Record) or news.event is None or news.state not in ("answered", "refused"):
+        return news
+    live = news.delivery is None or news.delivery.origin == "live"
+    kept = news.event.body is not None or not news.event.body_size
+    return encode_record(news) if live and kept and news.event.body_size <= MAX_ENCODED else news

@@ -10,6 +10,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.support.history import EncodingHistory
 from tests.support.postgres import Postgres
 from tests.support.redis_server import SHARED_BUFFER, shared_backplane
 from whook.backplane.memory import SUBSCRIBER_BUFFER, open_memory_backplane
@@ -25,6 +26,8 @@ from whook.backplane.sql import (
     open_database,
     sqlite_url,
 )
+from whook.backplane.sql.database import Database
+from whook.backplane.sql.history_packs import Packing
 from whook.chassis.sealing import Sealer
 
 
@@ -47,7 +50,10 @@ class StoreTwin:
     name: str
     open_projects: Callable[[Path, Bus], AbstractAsyncContextManager[Projects]]
     open_auth_store: Callable[[Path], AbstractAsyncContextManager[AuthStore]]
-    open_history: Callable[[Path, Sealer], AbstractAsyncContextManager[tuple[SqlHistory, SqlBlobs]]]
+    open_history: Callable[
+        [Path, Sealer, Packing | None], AbstractAsyncContextManager[tuple[SqlHistory, SqlBlobs]]
+    ]
+    """With a packing news come as bytes, and share rows."""
 
 
 @asynccontextmanager
@@ -65,10 +71,16 @@ async def sqlite_auth_store(folder: Path) -> AsyncGenerator[AuthStore, None]:
 
 
 @asynccontextmanager
-async def sqlite_history(folder: Path, sealer: Sealer) -> AsyncGenerator[tuple[SqlHistory, SqlBlobs], None]:
+async def sqlite_history(
+    folder: Path, sealer: Sealer, packing: Packing | None = None
+) -> AsyncGenerator[tuple[SqlHistory, SqlBlobs], None]:
     """Open the history and the bodies apart, in the conductor's store in SQLite."""
     async with open_database(sqlite_url(folder / "conductor.db"), CONDUCTOR) as database:
-        yield SqlHistory(database, sealer), SqlBlobs(database, sealer)
+        yield _history(database, sealer, packing), SqlBlobs(database, sealer)
+
+
+def _history(database: Database, sealer: Sealer, packing: Packing | None) -> SqlHistory:
+    return EncodingHistory(database, sealer, packing) if packing else SqlHistory(database, sealer)
 
 
 BACKPLANES = [
@@ -97,10 +109,12 @@ def postgresql(server: Postgres) -> StoreTwin:
             yield SqlAuthStore(database)
 
     @asynccontextmanager
-    async def open_history(folder: Path, sealer: Sealer) -> AsyncGenerator[tuple[SqlHistory, SqlBlobs], None]:
+    async def open_history(
+        folder: Path, sealer: Sealer, packing: Packing | None = None
+    ) -> AsyncGenerator[tuple[SqlHistory, SqlBlobs], None]:
         url = server.database_of(folder / "conductor")
         await migrate_database(url, CONDUCTOR)
         async with open_database(url, CONDUCTOR) as database:
-            yield SqlHistory(database, sealer), SqlBlobs(database, sealer)
+            yield _history(database, sealer, packing), SqlBlobs(database, sealer)
 
     return StoreTwin("postgresql", open_projects, open_auth_store, open_history)

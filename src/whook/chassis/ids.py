@@ -106,6 +106,11 @@ def id_milliseconds(identifier: str) -> int:
     return number
 
 
+def id_bound(prefix: str, millisecond: int) -> str:
+    """Return text that sorts between identifiers made before this Unix millisecond, and all later ones."""
+    return f"{prefix}_{_encode(millisecond % _TIME_LIMIT, 5)}"
+
+
 def is_id(text: str, prefix: str) -> bool:
     """Whether ``text`` has the form of an identifier with this ``prefix``, as made by new_id."""
     return text.startswith(f"{prefix}_") and _ID.match(text) is not None

@@ -6,10 +6,11 @@ What it holds dies with the process, hence it is short.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 
 import trio
 
-from whook.backplane.ports import JournalEntry, JournalFull, Record
+from whook.backplane.ports import JournalEntry, JournalFull, News
 
 MAX_BATCHES = 16
 READ_SECONDS = 1.0
@@ -29,7 +30,7 @@ class MemoryJournal:
         self._count = 0
         self._wake = trio.Event()
 
-    async def append(self, records: list[Record]) -> None:
+    async def append(self, records: Sequence[News]) -> None:
         """Add a batch. Raises JournalFull."""
         await trio.lowlevel.checkpoint()
         if len(self._fresh) + len(self._given) >= self._max:

@@ -80,13 +80,17 @@ from whook.backplane.ports.events import (
     ignored,
 )
 from whook.backplane.ports.history import (
+    EncodedRecord,
     EventDetail,
     EventQuery,
     EventSummary,
     Found,
     History,
     HistorySize,
+    News,
     Record,
+    encode_record,
+    has_failed,
 )
 from whook.backplane.ports.journal import Journal, JournalEntry, JournalFull
 from whook.backplane.ports.kicks import RecentKicks
@@ -147,6 +151,7 @@ __all__ = [
     "DeviceGrant",
     "DeviceState",
     "Directory",
+    "EncodedRecord",
     "EventDetail",
     "EventQuery",
     "EventSummary",
@@ -162,6 +167,7 @@ __all__ = [
     "LeaseLost",
     "Limit",
     "Membership",
+    "News",
     "NotOwner",
     "Origin",
     "Outcome",
@@ -207,5 +213,7 @@ __all__ = [
     "decode_relay_event",
     "decode_route_event",
     "encode_event",
+    "encode_record",
+    "has_failed",
     "ignored",
 ]

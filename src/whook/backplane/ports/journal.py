@@ -6,10 +6,11 @@ the history, and says that it is done.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from whook.backplane.ports.history import Record
+from whook.backplane.ports.history import News
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +18,7 @@ class JournalEntry:
     """One batch."""
 
     key: str
-    records: list[Record]
+    records: Sequence[News]
 
 
 class JournalFull(Exception):
@@ -32,7 +33,7 @@ class Journal(Protocol):
         """Whether what was appended outlives this process, and another one may store it."""
         ...
 
-    async def append(self, records: list[Record]) -> None:
+    async def append(self, records: Sequence[News]) -> None:
         """Add a batch at the end. Raises JournalFull; after Unavailable it may have been added or not."""
         ...
 

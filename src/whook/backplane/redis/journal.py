@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import msgspec
 
-from whook.backplane.ports import JournalEntry, JournalFull, Record, Unavailable
+from whook.backplane.ports import EncodedRecord, JournalEntry, JournalFull, News, Record, Unavailable
 from whook.backplane.redis.backplane import PREFIX
 from whook.backplane.redis.bridge import Bridge, open_bridge
 from whook.backplane.redis.scripts import Script
@@ -109,9 +109,10 @@ class RedisJournal:
         self._sizes: dict[str, int] = {}
         """Of the batches that were given out here and are not done."""
 
-    async def append(self, records: list[Record]) -> None:
+    async def append(self, records: Sequence[News]) -> None:
         """Add a batch. Raises JournalFull, Unavailable."""
-        data = self._sealer.seal(_encode(records), _ABOUT)
+        encoded = [msgspec.Raw(news.data) if isinstance(news, EncodedRecord) else news for news in records]
+        data = self._sealer.seal(_encode(encoded), _ABOUT)
         reply = await self._bridge.run(APPEND, self._stream, self._held, self._max_bytes, data)
         if reply == [b"full"]:
             raise JournalFull

@@ -8,15 +8,16 @@ must never hold a transaction for longer than a small part of the work takes.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from functools import partial
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from whook.backplane.ports import EventDetail, EventQuery, EventSummary, Found, HistorySize, Record
+from whook.backplane.ports import EventDetail, EventQuery, EventSummary, Found, HistorySize, News
 from whook.backplane.sql.bodies import sweep_bodies
 from whook.backplane.sql.database import Database
+from whook.backplane.sql.history_packs import Packing
 from whook.backplane.sql.history_prune import Pruning, project_after, prune_beyond, prune_older
 from whook.backplane.sql.history_read import Scan, detail, following, listing
 from whook.backplane.sql.history_tables import totals
@@ -27,15 +28,18 @@ from whook.chassis.sealing import Sealer
 class SqlHistory:
     """The History store."""
 
-    def __init__(self, database: Database, sealer: Sealer) -> None:
+    def __init__(self, database: Database, sealer: Sealer, packing: Packing | None = None) -> None:
         """Use the conductor's database; ``sealer`` encrypts what is of the webhooks themselves."""
         self._database = database
         self._sealer = sealer
+        self._packing = packing or Packing()
 
-    async def record(self, records: list[Record]) -> None:
+    async def record(self, records: Sequence[News]) -> None:
         """Store news in one transaction; durable when this returns."""
         if records:
-            await self._database.write(lambda connection: record(connection, self._sealer, records))
+            await self._database.write(
+                lambda connection: record(connection, self._sealer, records, self._packing)
+            )
 
     async def find(self, project_id: str, query: EventQuery) -> Found:
         """Return matching events; a search for text looks into `Scan.MAX_EVENTS` at most."""

@@ -1,11 +1,16 @@
 """Reading the history: lists, the search for text, and single events.
 
-Called by `history` inside transactions that only read. A search for text looks at whole events, decrypts
-them where they are, and therefore stops after a bounded part of them: see `Scan`.
+Called by `history` inside transactions that only read. What is in rows and what is in packs is merged into
+one order. A search for text looks at whole events, decrypts them where they are, and therefore stops after a
+bounded part of them: see `Scan`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from heapq import merge
+from itertools import islice
+from operator import attrgetter, itemgetter
 from typing import Any, Final, cast
 
 import msgspec
@@ -21,6 +26,7 @@ from whook.backplane.ports import (
     StoredEvent,
 )
 from whook.backplane.sql.bodies import get_body
+from whook.backplane.sql.history_packs import Packed, Place, find_packed, packed, packed_after, place
 from whook.backplane.sql.history_tables import (
     decode_brief,
     decode_content,
@@ -43,15 +49,25 @@ _FAILED: Final = sa.or_(
 
 def listing(connection: Connection, sealer: Sealer, project_id: str, query: EventQuery) -> list[EventSummary]:
     """Return the next events that meet all conditions but the text."""
-    wanted = _wanted(connection, project_id, query, query.after)
-    if wanted is None:
+    try:
+        after = _place_of(connection, sealer, project_id, query, query.after)
+    except ValueError:
         return []
     columns = [*_LISTED, events.c.content] if sealer.seals else _LISTED
-    rows = connection.execute(wanted.with_only_columns(*columns).limit(query.limit)).all()
-    return [_summary(sealer, row) for row in rows]
+    wanted = _wanted(project_id, query, query.after, after).with_only_columns(*columns)
+    rows = _placed(query, connection.execute(wanted.limit(query.limit)).all())
+    every = merge(rows, packed(connection, sealer, project_id, query, after), key=itemgetter(0))
+    return [_summary(sealer, found) for _, found in islice(every, query.limit)]
 
 
-def _wanted(connection: Connection, project_id: str, query: EventQuery, cursor: str) -> sa.Select[Any] | None:
+def _placed(
+    query: EventQuery, rows: Sequence[Row[*tuple[Any, ...]]]
+) -> list[tuple[Place, Packed | Row[Any]]]:
+    return [(place(query, row.received_at, row.id), row) for row in rows]
+
+
+def _wanted(project_id: str, query: EventQuery, cursor: str, after: Place | None) -> sa.Select[Any]:
+    """Select the rows, in their order, behind a cursor and its place."""
     received, order = events.c.received_at, (events.c.received_at, events.c.id)
     wanted = sa.select(events).where(events.c.project_id == project_id, events.c.content.is_not(None))
     if query.since is not None:
@@ -62,10 +78,8 @@ def _wanted(connection: Connection, project_id: str, query: EventQuery, cursor: 
         wanted = wanted.where(events.c.state.in_(query.states))
     if query.failed:
         wanted = wanted.where(_FAILED)
-    if cursor:
-        at = _received_at(connection, project_id, cursor)
-        if at is None:
-            return None
+    if after is not None:
+        at = abs(after[0])
         here = sa.tuple_(*order)
         place = sa.tuple_(sa.literal(at, sa.Double), sa.literal(cursor, sa.String))
         # The condition on the time alone is what the index is used for.
@@ -78,16 +92,22 @@ def _wanted(connection: Connection, project_id: str, query: EventQuery, cursor: 
     return wanted.order_by(*(column.desc() for column in order))
 
 
-def _received_at(connection: Connection, project_id: str, event_id: str) -> float | None:
-    """Return when an event was received, by its id alone if it has been pruned; None for what is no id."""
+def _place_of(
+    connection: Connection, sealer: Sealer, project_id: str, query: EventQuery, event_id: str
+) -> Place | None:
+    """Return where an event stands, by its id alone if it has been pruned; None where no event is given.
+
+    Raises ValueError for what is no id.
+    """
+    if not event_id:
+        return None
     here = sa.select(events.c.received_at).where(events.c.id == event_id, events.c.project_id == project_id)
     at = connection.scalar(here)
+    if at is None and (found := find_packed(connection, sealer, event_id)) is not None:
+        at = found.event.received_at
     if at is None:
-        try:
-            at = id_milliseconds(event_id) / 1000
-        except ValueError:
-            return None
-    return float(at)
+        at = id_milliseconds(event_id) / 1000
+    return place(query, float(at), event_id)
 
 
 class Scan:
@@ -120,46 +140,48 @@ class Scan:
 
     def piece(self, connection: Connection, sealer: Sealer, project_id: str) -> None:
         """Look into some more events."""
-        wanted = _wanted(connection, project_id, self._query, self.cursor)
-        if wanted is None:
+        query = self._query
+        try:
+            after = _place_of(connection, sealer, project_id, query, self.cursor)
+        except ValueError:
             self.over = True
             return
-        sizes = connection.execute(
-            wanted.with_only_columns(events.c.sequence, events.c.bytes).limit(self.PIECE)
-        ).all()
-        chosen: list[int] = []
+        columns = (events.c.sequence, events.c.bytes, events.c.received_at, events.c.id)
+        wanted = _wanted(project_id, query, self.cursor, after).with_only_columns(*columns)
+        rows = _placed(query, connection.execute(wanted.limit(self.PIECE)).all())
+        chosen: list[Packed | Row[Any]] = []
         taken = 0
-        for sequence, size in sizes:
-            chosen.append(sequence)
-            taken += size
+        every = merge(rows, packed(connection, sealer, project_id, query, after), key=itemgetter(0))
+        for _, one in islice(every, self.PIECE):
+            chosen.append(one)
+            taken += one.size if isinstance(one, Packed) else one.bytes
             if taken >= self.PIECE_BYTES:
                 break
-        rows = {
-            row.sequence: row
-            for row in connection.execute(sa.select(events).where(events.c.sequence.in_(chosen)))
-        }
+        sequences = [one.sequence for one in chosen if not isinstance(one, Packed)]
+        contents = sa.select(events).where(events.c.sequence.in_(sequences))
+        whole = {row.sequence: row for row in connection.execute(contents)}
         self._bytes += taken
-        for sequence in chosen:
-            row = rows[sequence]
-            self.cursor = row.id
+        for one in chosen:
+            found = one if isinstance(one, Packed) else whole[one.sequence]
             self._events += 1
-            if self._matches(connection, sealer, row):
-                self.found.append(_summary(sealer, row))
-                if len(self.found) == self._query.limit:
+            event, apart = _content(sealer, found)
+            self.cursor = event.id
+            if self._matches(connection, sealer, event, apart=apart):
+                self.found.append(_summary(sealer, found))
+                if len(self.found) == query.limit:
                     self.over = True
                     return
-        self.over = len(chosen) == len(sizes) < self.PIECE
+        self.over = taken < self.PIECE_BYTES and len(chosen) < self.PIECE
 
-    def _matches(self, connection: Connection, sealer: Sealer, row: Row[Any]) -> bool:
-        event = decode_content(sealer.open(row.content, row.id)).event
+    def _matches(self, connection: Connection, sealer: Sealer, event: StoredEvent, *, apart: bool) -> bool:
         needle = self._needle
         if needle in event.method.lower() or needle in event.target.lower():
             return True
         if any(needle in b"%b: %b" % (name.lower(), value.lower()) for name, value in event.headers):
             return True
         body = event.body
-        if body is None and row.apart:
-            body = get_body(connection, sealer, row.id)
+        if body is None and apart:
+            body = get_body(connection, sealer, event.id)
         return body is not None and needle in body.lower()
 
 
@@ -173,7 +195,10 @@ def following(
         wanted = wanted.order_by(events.c.sequence.desc()).limit(1)
     else:
         wanted = wanted.where(events.c.sequence > after).order_by(events.c.sequence).limit(limit)
-    return [_summary(sealer, row) for row in connection.execute(wanted)]
+    found = [_summary(sealer, row) for row in connection.execute(wanted)]
+    found += [_summary(sealer, one) for one in packed_after(connection, sealer, project_id, after, limit)]
+    found.sort(key=attrgetter("sequence"))
+    return found[-1:] if after < 0 else found[:limit]
 
 
 def detail(connection: Connection, sealer: Sealer, project_id: str, event_id: str) -> EventDetail | None:
@@ -183,7 +208,7 @@ def detail(connection: Connection, sealer: Sealer, project_id: str, event_id: st
     )
     row = connection.execute(here).one_or_none()
     if row is None:
-        return None
+        return _packed_detail(connection, sealer, project_id, event_id)
     content = decode_content(sealer.open(row.content, event_id))
     event: StoredEvent = content.event
     if event.body is None and row.apart:
@@ -199,7 +224,30 @@ def detail(connection: Connection, sealer: Sealer, project_id: str, event_id: st
     return EventDetail(summary=_summary(sealer, row), event=event, deliveries=tried)
 
 
-def _summary(sealer: Sealer, row: Row[Any]) -> EventSummary:
+def _packed_detail(
+    connection: Connection, sealer: Sealer, project_id: str, event_id: str
+) -> EventDetail | None:
+    found = find_packed(connection, sealer, event_id)
+    if found is None or found.record.project_id != project_id:
+        return None
+    delivery = found.record.delivery
+    return EventDetail(
+        summary=found.summary(),
+        event=found.event,
+        deliveries=[] if delivery is None else [delivery],
+    )
+
+
+def _content(sealer: Sealer, found: Packed | Row[Any]) -> tuple[StoredEvent, bool]:
+    """Return an event, and whether its body is to be looked for elsewhere."""
+    if isinstance(found, Packed):
+        return found.event, False
+    return decode_content(sealer.open(found.content, found.id)).event, bool(found.apart)
+
+
+def _summary(sealer: Sealer, row: Packed | Row[Any]) -> EventSummary:
+    if isinstance(row, Packed):
+        return row.summary()
     if row.brief is not None:
         brief = decode_brief(row.brief)
         target, peer = brief.target, brief.peer

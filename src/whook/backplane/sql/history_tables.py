@@ -1,8 +1,10 @@
 """The tables of the history, and the records in their binary columns.
 
-Used by the modules of the history in this folder alone. One event is one row, with its live delivery in the
-same one: that is the common case, and its cost is what recording a webhook costs. Everything rarer (later
-deliveries, large bodies) has tables of its own.
+Used by the modules of the history in this folder alone. An event is one row, with its live delivery in the
+same one; later deliveries and large bodies have tables of their own. Where one project gets many webhooks at
+a time, those that are done with at once share a row, a *pack*: that is what recording costs on a busy server.
+An event is in one of the two places, never in both, and leaves its pack for a row when there is more news of
+it.
 
 What can be read without the key, where there is one: ids, the project, times, sizes, the method, the state,
 and status, problem and duration of the last delivery. Sealed are target, peer, head fields, bodies and
@@ -46,6 +48,27 @@ events = sa.Table(
     sa.Column("content", sa.LargeBinary, comment="Content, sealed; null: only a delivery is known as yet"),
     sa.Index("ix_events_received", "project_id", "received_at"),
     sa.Index("ix_events_recorded", "project_id", "sequence"),
+)
+
+packs = sa.Table(
+    "packs",
+    metadata,
+    sa.Column("sequence", _BIG, primary_key=True, autoincrement=False, comment="of its first event"),
+    sa.Column("project_id", sa.String(64), nullable=False),
+    sa.Column("first_at", sa.Double, nullable=False, comment="the earliest received_at in it"),
+    sa.Column("last_at", sa.Double, nullable=False),
+    sa.Column("first_id", sa.String(64), nullable=False, comment="the least id in it"),
+    sa.Column("last_id", sa.String(64), nullable=False),
+    sa.Column("events", sa.Integer, nullable=False, comment="how many; their sequences have no gap"),
+    sa.Column("refused", sa.Integer, nullable=False, comment="how many of them are in that state"),
+    sa.Column("failed", sa.Integer, nullable=False),
+    sa.Column("bytes", sa.BigInteger, nullable=False),
+    sa.Column("ids", sa.LargeBinary, nullable=False, comment="of its events in their order, 30 bytes each"),
+    sa.Column("content", sa.LargeBinary, nullable=False, comment="array of Record, sealed"),
+    sa.Index("ix_packs_begun", "project_id", "first_at"),
+    sa.Index("ix_packs_ended", "project_id", "last_at"),
+    sa.Index("ix_packs_recorded", "project_id", "sequence"),
+    sa.Index("ix_packs_ids", "last_id"),
 )
 
 deliveries = sa.Table(

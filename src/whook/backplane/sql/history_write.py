@@ -1,22 +1,30 @@
 """Recording: news of events become rows, each news counted once however often and in whatever order it comes.
 
 Called by `history` inside a transaction. New events with their live delivery, nearly all there is, are
-inserted in one go. Everything else is merged event by event: of two states the later one stands, a delivery
-is known by its number and its beginning.
+inserted in one go, many of one project as packs. Everything else is merged event by event: of two states the
+later one stands, a delivery is known by its number and its beginning.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Final
 
 import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from whook.backplane.ports import Delivery, Record, StoredEvent
+from whook.backplane.ports import Delivery, EncodedRecord, News, Record, StoredEvent
 from whook.backplane.sql.bodies import put_body
 from whook.backplane.sql.bulk import insert_all
+from whook.backplane.sql.history_packs import (
+    Packing,
+    may_pack,
+    pack_row,
+    packable,
+    packs_holding,
+    take_out,
+)
 from whook.backplane.sql.history_tables import (
     EVENT_COLUMNS,
     ROW_BYTES,
@@ -25,6 +33,7 @@ from whook.backplane.sql.history_tables import (
     deliveries,
     encode,
     events,
+    packs,
     totals,
 )
 from whook.chassis.sealing import Sealer
@@ -56,9 +65,69 @@ class Totals:
         )
 
 
-def record(connection: Connection, sealer: Sealer, records: Sequence[Record]) -> None:
+def record(connection: Connection, sealer: Sealer, news: Sequence[News], packing: Packing) -> None:
     """Store news of events."""
     held = Totals(connection)
+    in_packs = packs_holding(connection, [item.event_id for item in news])
+    records = _pack_all(connection, sealer, news, packing, set(in_packs), held)
+    for pack in {in_packs[item.event_id] for item in records if item.event_id in in_packs}:
+        _unpack(connection, sealer, pack, held)
+    if records:
+        _record(connection, sealer, records, held)
+    held.store()
+
+
+def _pack_all(
+    connection: Connection,
+    sealer: Sealer,
+    news: Sequence[News],
+    packing: Packing,
+    in_packs: set[str],
+    held: Totals,
+) -> list[Record]:
+    """Store in packs what may be; return what is left. What is in a pack as it is now changes nothing."""
+    by_project: dict[str, dict[str, EncodedRecord]] = {}
+    left = [item for item in news if isinstance(item, Record)]
+    more_to_come = {item.event_id for item in left}
+    for item in news:
+        if isinstance(item, Record):
+            continue
+        if item.event_id in more_to_come:
+            left.append(item.decode())
+        elif item.event_id not in in_packs:
+            by_project.setdefault(item.project_id, {})[item.event_id] = item
+    rows: list[Row] = []
+    for items in by_project.values():
+        if len(items) < packing.least or not may_pack(list(items)):
+            left += [item.decode() for item in items.values()]
+            continue
+        left += [items.pop(event_id).decode() for event_id in _known_among(connection, items)]
+        for group in packable(list(items.values()), packing):
+            rows.append(pack_row(sealer, group, held.sequence + 1))
+            held.sequence += len(group)
+            held.events += len(group)
+            held.bytes += rows[-1][_PACK_BYTES]
+    if not insert_all(connection, packs, rows):
+        raise RuntimeError("the history has packs that it did not have a moment ago, though it is locked")
+    return left
+
+
+def _known_among(connection: Connection, items: Collection[str]) -> set[str]:
+    """Return which of these ids have rows; they were made at about the same time."""
+    here = sa.select(events.c.id).where(events.c.id >= min(items), events.c.id <= max(items))
+    return set(connection.scalars(here)).intersection(items)
+
+
+def _unpack(connection: Connection, sealer: Sealer, sequence: int, held: Totals) -> None:
+    """Make rows of the events of a pack."""
+    size, records = take_out(connection, sealer, sequence)
+    rows = [_fresh_row(connection, sealer, news, sequence + number) for number, news in enumerate(records)]
+    if not insert_all(connection, events, rows):
+        raise RuntimeError("an event of the history is in a pack, and has a row as well")
+    held.bytes += sum(row[_BYTES] for row in rows) - size
+
+
+def _record(connection: Connection, sealer: Sealer, records: Sequence[Record], held: Totals) -> None:
     seen: set[str] = set()
     fresh: list[Record] = []
     merged: list[Record] = []
@@ -79,10 +148,10 @@ def record(connection: Connection, sealer: Sealer, records: Sequence[Record]) ->
     else:
         merged = list(records)
     _merge_all(connection, sealer, merged, held)
-    held.store()
 
 
 _BYTES: Final = EVENT_COLUMNS.index("bytes")
+_PACK_BYTES: Final = tuple(packs.columns.keys()).index("bytes")
 
 
 def _fresh_row(connection: Connection, sealer: Sealer, news: Record, sequence: int) -> Row:
