@@ -100,7 +100,7 @@ def prune_beyond(connection: Connection, pruning: Pruning) -> int:
     return _delete_packs(connection, _enough(connection, oldest, too_much), held)
 
 
-def _enough(connection: Connection, oldest: sa.Select[Any], too_much: int) -> Rows:
+def _enough(connection: Connection, oldest: sa.Select[*tuple[Any, ...]], too_much: int) -> Rows:
     """Return as many as it takes to get rid of so many bytes."""
     chosen: list[Row[*tuple[Any, ...]]] = []
     for row in connection.execute(oldest):
