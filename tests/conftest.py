@@ -30,7 +30,7 @@ def _in_memory() -> bool:
 def pytest_configure() -> None:
     """Keep the tests' files in memory where that can be: databases wait for the disk at each commit.
 
-    They sync as always. What the tests kill is processes, and memory outlives a process as well as a disk does.
+    They sync as always. What the tests kill is processes, and memory outlives those as a disk does.
     """
     if "TMPDIR" not in os.environ and _in_memory():
         os.environ["TMPDIR"] = str(MEMORY)
