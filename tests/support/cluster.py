@@ -170,14 +170,22 @@ def _members(folder: Path, common: dict[str, str], conductors: int, relays: int)
     return found
 
 
-def _migrate(service: str, env: dict[str, str], home: Path) -> None:
-    subprocess.run(
-        [sys.executable, "-m", f"whook_{service}.main", "migrate"],
-        env=clean_environment(home) | env,
-        check=True,
-        capture_output=True,
-        timeout=START,
-    )
+def _migrate(env: dict[str, str], home: Path) -> None:
+    """Make the tables of both databases, at the same time."""
+    programs = [
+        subprocess.Popen(
+            [sys.executable, "-m", f"whook_{service}.main", "migrate"],
+            env=clean_environment(home) | env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for service in ("auth", "conductor")
+    ]
+    for program in programs:
+        with program:
+            said, _ = program.communicate(timeout=START)
+        assert program.returncode == 0, said
 
 
 @contextmanager
@@ -217,8 +225,7 @@ def running_cluster(
         auth, *others = _members(folder, common, conductors, relays)
         for member in (auth, *others):
             member.home.mkdir(parents=True, exist_ok=True)
-        for service in ("auth", "conductor"):
-            _migrate(service, auth.env, auth.home)
+        _migrate(auth.env, auth.home)
         cluster = Cluster(
             redis,
             postgres,

@@ -133,6 +133,10 @@ class Postgres:
         """Stop it without waiting for clients ("fast")."""
         self._end(signal.SIGINT)
 
+    def quit(self) -> None:
+        """Stop it for good, without a checkpoint ("immediate"): its data are thrown away."""
+        self._end(signal.SIGQUIT)
+
     def _end(self, number: signal.Signals) -> None:
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(number)
@@ -200,4 +204,4 @@ def running_postgres() -> Iterator[Postgres]:
             server.start()
             yield server
         finally:
-            server.stop()
+            server.quit()

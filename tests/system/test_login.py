@@ -20,7 +20,8 @@ PASSWORD = "correct horse battery"
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with whook_serve(tmp_path_factory.mktemp("server")) as running:
+    polled = {"WHOOK_AUTH_DEVICE_INTERVAL": "1"}  # a browser that is a test needs no five seconds
+    with whook_serve(tmp_path_factory.mktemp("server"), env=polled) as running:
         for name in ("ann", "bob"):
             ask(running, "POST", "/v1/users", {"name": name, "password": PASSWORD})
         yield running

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from tests.support.deadlines import DEADLINE
+from tests.support.dev import PORT_OPTIONS
 from tests.support.whook_process import WhookProcess, clean_environment
 from whook_cli.exits import ExitCode
 
-FREE = ("--port", "0", "--api-port", "0", "--tunnel-port", "0", "--admin-port", "0")
+FREE = tuple(word for option in PORT_OPTIONS for word in (option, "0"))
 
 
 def refused(home: Path, *arguments: str, env: dict[str, str] | None = None) -> tuple[int, str]:
@@ -84,16 +85,14 @@ def test_dev_leaves_the_admin_token_to_serve(tmp_path: Path) -> None:
 
 
 def test_an_impossible_storage_key_is_named_and_not_shown(tmp_path: Path) -> None:
-    status, line = refused(
-        tmp_path, "serve", *FREE, "--auth-port", "0", env={"WHOOK_BACKPLANE_STORAGE_KEY": "secret"}
-    )
+    status, line = refused(tmp_path, "serve", *FREE, env={"WHOOK_BACKPLANE_STORAGE_KEY": "secret"})
     assert status == ExitCode.USAGE
     assert line.startswith("whook: WHOOK_BACKPLANE_STORAGE_KEY: a key is 32 random bytes")
     assert "secret" not in line
 
 
 def test_the_queue_is_a_file_for_its_owner_alone(tmp_path: Path) -> None:
-    command = ("serve", *FREE, "--auth-port", "0", "--data-dir", str(tmp_path / "data"))
+    command = ("serve", *FREE, "--data-dir", str(tmp_path / "data"))
     key = {"WHOOK_BACKPLANE_STORAGE_KEY": "00" * 32}
     with WhookProcess(*command, home=tmp_path, env=key) as process:
         process.wait_line("data ")

@@ -16,6 +16,7 @@ from tests.support.forwarding import silent_display
 from tests.support.origin import Origin, Turn, reply, response
 from whook.link import Exchange, ExchangeReset
 from whook.wire import GoAway, GoAwayCode, Mode, ResetCode
+from whook_cli import tunnel
 from whook_cli.exits import Exit, ExitCode
 from whook_cli.handler import Handler
 from whook_cli.records import Record, StatusRecord
@@ -25,6 +26,12 @@ from whook_cli.stop import Stop
 from whook_cli.tunnel import Client
 
 PUBLIC = "http://shop.localhost:8080"
+
+
+@pytest.fixture(autouse=True)
+def prompt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Do not wait long for the far end to close a tunnel that is left: only a relay does that."""
+    monkeypatch.setattr(tunnel, "FINISH_TIME", 0.25)
 
 
 class Conversation:

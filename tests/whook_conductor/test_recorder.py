@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -73,7 +74,8 @@ def make(history: SqlHistory, journal: Journal, limits: CaptureLimits | None = N
 
 
 def outcome(limits: CaptureLimits | None = None) -> Outcome:
-    event = stored_event(body=bytes(100))
+    """Make one of now: the pruner runs as well, and would delete what is older than it keeps."""
+    event = stored_event(time.time(), body=bytes(100))
     made = Outcome(event.id, b"POST", b"/", "192.0.2.1", event.received_at, 0.0, "shop", SHOP)
     made.result, made.status, made.event = "answered", 200, event
     if limits is not None:
