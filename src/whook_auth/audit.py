@@ -34,6 +34,10 @@ PER_ADDRESS = (100, 1.0)
 """Refusals written for one address: in a row, and each second for long."""
 ALTOGETHER = (1_000, 50.0)
 """The same for all addresses together."""
+_COUNTED = (
+    *("token.use", "tunnel.open", "tunnel.token", "tunnel.connect"),
+    *("events:read", "events:replay", "projects:write"),
+)
 RETRY = 1.0
 """Seconds until a bus that is gone is asked again."""
 
@@ -50,6 +54,8 @@ class AuditTrail:
         """``now`` tells the time in UTC."""
         self._store = store
         self._now = now
+        self.decisions = {(action, result): 0 for action in _COUNTED for result in ("granted", "refused")}
+        """How often what was decided, by the action: what relays refused as well. Others are not counted."""
         self._each = Buckets(*PER_ADDRESS)
         self._all = Buckets(*ALTOGETHER)
 
@@ -75,6 +81,11 @@ class AuditTrail:
             detail=_clean(detail, _LENGTH),
         )
 
+    def count(self, action: str, result: str) -> None:
+        """Count a decision, if its action is one of those that are counted."""
+        if (action, result) in self.decisions:
+            self.decisions[action, result] += 1
+
     async def refused(
         self,
         action: str,
@@ -89,6 +100,7 @@ class AuditTrail:
 
         A database that is gone does not turn a refusal into anything else.
         """
+        self.count(action, "refused")
         where = CALLER.get() if address is None else address
         if self._each.take(where) or self._all.take(""):
             return
@@ -108,6 +120,7 @@ class AuditTrail:
         """Write the refusal that leaves the block as AuthDenied."""
         try:
             yield
+            self.count(action, "granted")
         except AuthDenied as denied:
             await self.refused(action, actor=actor, target=target, detail=f"{denied.reason}: {denied.detail}")  # noqa: ASYNC120
             raise

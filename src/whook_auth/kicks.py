@@ -48,6 +48,8 @@ class Kicks:
         self._now = now
         self._recent = RecentKicks()
         self._behind = trio.Event()
+        self.sent = 0
+        """Kicks that this process was asked to send."""
 
     async def send(self, kick: Kick) -> None:
         """Have every relay close the tunnels that are meant.
@@ -57,6 +59,7 @@ class Kicks:
         now = self._now().timestamp()
         kick = msgspec.structs.replace(kick, at=now, until=now + self._lifetime)
         self._recent.note(kick, now)
+        self.sent += 1
         sent = False
         try:
             await self._publish(kick, now)

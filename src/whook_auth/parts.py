@@ -29,6 +29,7 @@ class Parts:
     accounts: Accounts
     members: Members
     devices: DeviceLogins
+    throttle: Throttle
     public_url: str
     """How people and clients reach it, without a slash at the end."""
     trusted_proxies: tuple[Network, ...]
@@ -61,6 +62,7 @@ def make_parts(
         accounts=Accounts(store, auth, passwords or Passwords(), throttle, now),
         members=Members(store, auth, bus, now),
         devices=DeviceLogins(store, auth, throttle, now, interval=device_interval),
+        throttle=throttle,
         public_url=public_url,
         trusted_proxies=trusted_proxies,
         now=now,

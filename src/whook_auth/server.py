@@ -9,7 +9,8 @@ auth body
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -22,6 +23,7 @@ from whook.chassis.asgi import AsgiLimits, serve_asgi
 from whook.chassis.drain import Drain
 from whook.chassis.listen import bound_address, open_listeners
 from whook.chassis.logs import get_logger
+from whook.chassis.metrics import Publisher
 from whook_auth.api import build_api
 from whook_auth.parts import Parts, make_parts, utc_now
 from whook_auth.service import AuthService
@@ -74,18 +76,43 @@ async def run_auth(
     app = build_api(parts)
     for router in routers:
         app.include_router(router)
-    async with trio.open_nursery() as infrastructure:
-        await infrastructure.start(auth.trail.follow, bus, name="refusals of relays")
-        await infrastructure.start(auth.kicks.run, name="kicks")
-        upkeep = Upkeep(auth, store, audit_days=settings.audit_days, key_days=settings.key_days, now=utc_now)
-        infrastructure.start_soon(upkeep.run, name="upkeep")
-        async with trio.open_nursery() as handlers:
-            serve = partial(
-                serve_asgi, app, listeners, name="auth", drain=drain, limits=AsgiLimits(body=_BODY)
+    with _published(parts):
+        async with trio.open_nursery() as infrastructure:
+            await infrastructure.start(auth.trail.follow, bus, name="refusals of relays")
+            await infrastructure.start(auth.kicks.run, name="kicks")
+            upkeep = Upkeep(
+                auth, store, audit_days=settings.audit_days, key_days=settings.key_days, now=utc_now
             )
-            await handlers.start(serve)
-            task_status.started(ports)
-            _log.info("auth ready", api=address, url=ports.public_url)
-            await drain.wait()
-            handlers.cancel_scope.deadline = drain.deadline
-        infrastructure.cancel_scope.cancel(reason="auth has drained")
+            infrastructure.start_soon(upkeep.run, name="upkeep")
+            async with trio.open_nursery() as handlers:
+                serve = partial(
+                    serve_asgi, app, listeners, name="auth", drain=drain, limits=AsgiLimits(body=_BODY)
+                )
+                await handlers.start(serve)
+                task_status.started(ports)
+                _log.info("auth ready", api=address, url=ports.public_url)
+                await drain.wait()
+                handlers.cancel_scope.deadline = drain.deadline
+            infrastructure.cancel_scope.cancel(reason="auth has drained")
+
+
+@contextmanager
+def _published(parts: Parts) -> Generator[None]:
+    """Publish metrics as long as the block runs."""
+    with Publisher() as to:
+        decided = "Decisions about what somebody may do, by the action."
+        for (action, result), read in _reads(parts.auth.trail.decisions):
+            to.counter("whook_auth_decisions", decided, read, action=action, result=result)
+        guessed = "Attempts to log in or to enter a user code."
+        for (kind, result), read in _reads(parts.throttle.counts):
+            to.counter("whook_auth_attempts", guessed, read, attempt=kind.replace(" ", "-"), result=result)
+        taken = "Rights taken away, of which relays are told."
+        to.counter("whook_auth_kicks", taken, lambda: parts.auth.kicks.sent)
+        yield
+
+
+def _reads(
+    counts: dict[tuple[str, str], int],
+) -> Generator[tuple[tuple[str, str], Callable[[], int]]]:
+    for key in counts:
+        yield key, partial(counts.__getitem__, key)

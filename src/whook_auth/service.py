@@ -107,10 +107,12 @@ class AuthService:
     async def authenticate(self, token: str) -> Principal:
         """Return who holds the token. Raises AuthDenied (unknown, expired or revoked) and Unavailable."""
         try:
-            return await self._authenticate(token)
+            principal = await self._authenticate(token)
         except AuthDenied as denied:
             await self.trail.refused("token.use", detail=f"{denied.reason}: {denied.detail}")  # noqa: ASYNC120
             raise
+        self.trail.count("token.use", "granted")
+        return principal
 
     async def _authenticate(self, token: str) -> Principal:
         if not is_well_formed(token):

@@ -44,6 +44,10 @@ class ThrottledError(Exception):
         self.retry_after = retry_after
 
 
+KINDS = ("login", "user code")
+"""What is attempted."""
+
+
 class Throttle:
     """Decides whether an attempt may be made now."""
 
@@ -59,6 +63,9 @@ class Throttle:
         self._store = store
         self._now = now
         self._buckets = Buckets(*attempts, clock)
+        self.counts = {(kind, result): 0 for kind in KINDS for result in ("made", "succeeded", "throttled")}
+        """Attempts by what is attempted: those that were checked, those of them that succeeded, and those
+        that came too soon."""
 
     async def attempt(self, kind: str, account: str = "") -> None:
         """Count an attempt as failed; `succeeded` takes that back. Raises ThrottledError.
@@ -67,12 +74,15 @@ class Throttle:
         """
         wait = self._buckets.take(CALLER.get())
         if wait:
+            self.counts[kind, "throttled"] += 1
             raise ThrottledError(ceil(wait))
         keys = self._keys(kind, account)
         waits = [await self._wait(key, rule) for key, rule in keys]
         longest = max(waits)
         if longest > 0:
+            self.counts[kind, "throttled"] += 1
             raise ThrottledError(ceil(longest))
+        self.counts[kind, "made"] += 1
         now = self._now()
         for key, _ in keys:
             await self._store.count_failure(key, now, now - FORGET)
@@ -82,6 +92,7 @@ class Throttle:
 
         Not those of the address: whoever guesses could have them forgotten with an account of its own.
         """
+        self.counts[kind, "succeeded"] += 1
         for key, rule in self._keys(kind, account):
             await self._store.forgive_failure(key, everything=rule is ACCOUNT)
 

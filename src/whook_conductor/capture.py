@@ -27,12 +27,13 @@ MAX_HELD: Final = 67_108_864
 class CaptureLimits:
     """What all captures of a conductor share."""
 
-    __slots__ = ("free", "max_body", "scheme", "uncaptured")
+    __slots__ = ("free", "max_body", "max_held", "scheme", "uncaptured")
 
     def __init__(self, *, max_body: int, scheme: str, max_held: int = MAX_HELD) -> None:
         """`max_body` is the longest request body that is kept; `scheme` is how senders reach the ingress."""
         self.max_body = max_body
         self.scheme = scheme
+        self.max_held = max_held
         self.free = max_held
         self.uncaptured = 0
         """Bodies that were left out because too much was held."""

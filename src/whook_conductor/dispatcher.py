@@ -35,6 +35,7 @@ from whook.backplane.ports import (
 )
 from whook.chassis import metrics
 from whook.chassis.drain import Drain
+from whook.chassis.published import LeaseState
 from whook_conductor.backlogs import BacklogTable
 from whook_conductor.deliverer import Deliverer, Tools
 from whook_conductor.deliveries import Courier, Verdict
@@ -88,13 +89,15 @@ class Dispatcher:
         """By project; None while its ownership is asked for."""
         self._all_done = trio.Event()
         self.totals: dict[str, int] = dict.fromkeys((*get_args(Verdict), "defect"), 0)
+        self.lease = LeaseState()
+        self.memory = Budget(memory)
         self._tools = Tools(
             queue=queue,
             history=history,
             courier=courier,
             table=table,
             policies=policies,
-            memory=Budget(memory),
+            memory=self.memory,
             totals=self.totals,
             may_begin=lambda: trio.current_time() < self._lease_end,
             tell=self._tell,
@@ -128,6 +131,7 @@ class Dispatcher:
                         attended = True
                         await self._queue.attend(self._owner, LEASE)
                 except (Unavailable, trio.TooSlowError) as error:
+                    self.lease.failed()
                     _log.warning("cannot own backlogs now", error=str(error) or "the queue is too slow")
                     with trio.move_on_after(retry.next()):
                         await self._drain.wait()
@@ -163,8 +167,10 @@ class Dispatcher:
                 await self._all_done.wait()
             scope.cancel(reason="the dispatcher is done")
         self._lease_end = 0.0
+        self.lease.ended()
 
     def _extend(self, scope: trio.CancelScope, asked: float) -> None:
+        self.lease.renewed()
         self._lease_end = scope.deadline = asked + LEASE - MARGIN
 
     async def _watch_drain(self) -> None:
@@ -181,11 +187,13 @@ class Dispatcher:
                 try:
                     renewed = await self._queue.attend(self._owner, LEASE)
                 except Unavailable as error:
+                    self.lease.failed()
                     _log.warning("the lease is not renewed yet", error=str(error))
                     await retry.pause()
                 else:
                     break
             if not renewed:
+                self.lease.failed(lost=True)
                 _log.warning("the lease was lost: another owner may have taken over")
                 scope.cancel(reason="the lease was lost")
                 return

@@ -11,11 +11,15 @@ from collections.abc import Generator, Sequence
 from functools import partial
 from typing import Final
 
-from whook.chassis import metrics
+from whook.chassis.metrics import Durations, Publisher
+from whook_conductor import answers
 from whook_conductor.outcomes import RESULTS, Outcome, OutcomeRecorder
 
 _CLASSES: Final = ("none", "1xx", "2xx", "3xx", "4xx", "5xx")
-_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_REASONS: Final = sorted(
+    {found.slug for found in vars(answers).values() if isinstance(found, answers.Answer)}
+    | {"bad-host", "bad-request", "duplicate", "queue-full", "other"}
+)
 
 
 class RequestTotals:
@@ -23,20 +27,25 @@ class RequestTotals:
 
     def __init__(self) -> None:
         self.requests = {(result, name): 0 for result in RESULTS for name in _CLASSES}
+        self.refused = dict.fromkeys(_REASONS, 0)
+        """By the kind of problem; ``other`` for kinds that are not known here."""
         self.received = 0
         self.sent = 0
-        self._to_head = metrics.histogram(
-            "whook_request_seconds", "From a request's head to the head of its response.", buckets=_BUCKETS
-        )
+        self.to_head = Durations()
+        self.deliveries = Durations()
 
     def add(self, batch: Sequence[Outcome]) -> None:
         """Count one batch of outcomes."""
-        requests = self.requests
-        observe = self._to_head.observe
+        requests, refused = self.requests, self.refused
+        observe = self.to_head.observe
         for outcome in batch:
             if outcome.origin != "live":
-                continue  # no sender waited: these are counted by the dispatcher
+                # No sender waited: what became of these is counted by the dispatcher.
+                self.deliveries.observe(outcome.duration)
+                continue
             requests[outcome.result, _CLASSES[min(outcome.status // 100, 5)]] += 1
+            if outcome.result == "refused":
+                refused[outcome.slug if outcome.slug in refused else "other"] += 1
             self.received += outcome.received
             self.sent += outcome.sent
             if outcome.to_head >= 0.0:
@@ -45,35 +54,22 @@ class RequestTotals:
     @contextlib.contextmanager
     def publish(self, recorder: OutcomeRecorder) -> Generator[None]:
         """Publish the totals, and what `recorder` had to drop, as long as the block runs."""
-        with contextlib.ExitStack() as stack:
+        with Publisher() as to:
+            became = "Requests by what became of them and the class of the status that the sender saw."
             for key in self.requests:
                 result, name = key
-                stack.enter_context(
-                    metrics.watch(
-                        "whook_requests",
-                        "Requests by what became of them and the class of the status that the sender saw.",
-                        partial(self.requests.__getitem__, key),
-                        kind="counter",
-                        result=result,
-                        status=name,
-                    )
-                )
+                read = partial(self.requests.__getitem__, key)
+                to.counter("whook_requests", became, read, result=result, status=name)
+            why = "Requests that whook itself answered, by the kind of problem."
+            to.counts("whook_requests_refused", why, self.refused, "reason")
+            meaning = "From a request's head to the head of its response."
+            to.durations("whook_request_seconds", meaning, self.to_head)
+            meaning = "How long deliveries out of the queue took, whatever became of them."
+            to.durations("whook_delivery_seconds", meaning, self.deliveries)
+            bodies = "Bytes of bodies, as seen from the ingress."
             for direction in ("received", "sent"):
-                stack.enter_context(
-                    metrics.watch(
-                        "whook_body_bytes",
-                        "Bytes of bodies, as seen from the ingress.",
-                        partial(getattr, self, direction),
-                        kind="counter",
-                        direction=direction,
-                    )
-                )
-            stack.enter_context(
-                metrics.watch(
-                    "whook_outcomes_dropped",
-                    "Outcomes that were not recorded because too many were waiting.",
-                    lambda: recorder.dropped,
-                    kind="counter",
-                )
-            )
+                read = partial(getattr, self, direction)
+                to.counter("whook_body_bytes", bodies, read, direction=direction)
+            dropped = "Outcomes that were not recorded because too many were waiting."
+            to.counter("whook_outcomes_dropped", dropped, lambda: recorder.dropped)
             yield

@@ -258,6 +258,10 @@ class HistoryRecorder:
                 _log.warning("the history cannot be pruned now", error=str(error))
             await trio.sleep(PRUNE_SECONDS * random.uniform(0.8, 1.2))  # noqa: S311 - spreading load
 
+    def held(self) -> int:
+        """Return the bytes of bodies that wait for the history."""
+        return 0 if self._capture is None else self._capture.max_held - self._capture.free
+
     @contextmanager
     def published(self) -> Generator[None]:
         """Publish what was recorded and what was not, as long as the block runs."""

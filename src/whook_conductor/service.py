@@ -51,6 +51,7 @@ from whook_conductor.metrics import RequestTotals
 from whook_conductor.outcomes import Consumer, OutcomeRecorder
 from whook_conductor.placement import Placement
 from whook_conductor.projects import ProjectCache, sync_projects
+from whook_conductor.queue_size import QueueSize
 from whook_conductor.quick import QuickTunnels
 from whook_conductor.recorder import HistoryRecorder
 from whook_conductor.relays import watch_relays
@@ -166,6 +167,7 @@ async def run_conductor(
             async with trio.open_nursery() as infrastructure:
                 infrastructure.start_soon(parts.recorder.run, name="outcome recorder")
                 infrastructure.start_soon(parts.history.run, name="history")
+                infrastructure.start_soon(parts.queue_size.run, name="queue size")
                 infrastructure.start_soon(parts.trunks.run, name="trunks")
                 infrastructure.start_soon(events.run, name="followers")
                 with trio.move_on_after(_POLICIES_TIME):
@@ -273,6 +275,7 @@ class _Parts:
         self.placement = Placement(trio.current_time, held=self.table.count, reachable=self.trunks.is_up)
         self.table.on_route.append(self.placement.landed)
         self.backlogs = BacklogTable()
+        self.queue_size = QueueSize(queue)
         self.buffering = Buffering(queue, blobs, bus, self.backlogs, settings)
         self.dispatcher = Dispatcher(
             owner=instance,
@@ -324,43 +327,32 @@ class _Parts:
     @contextmanager
     def published(self, readiness: Readiness) -> Generator[None]:
         """Publish metrics and readiness as long as the block runs."""
-        table, trunks = self.table, self.trunks
-        gauges: list[tuple[str, str, Callable[[], float]]] = [
-            ("whook_routes", "Routes known.", lambda: len(table)),
-            ("whook_routes_behind", "1 while routes may be out of date.", lambda: not table.ready),
-            ("whook_conductor_trunks", "Trunks that are up.", lambda: trunks.connected),
-            ("whook_exchanges", "Requests that are with a relay.", lambda: trunks.active),
-        ]
-        unreadable = "Requests that could not be read, by the status of the answer."
-        malformed = self.ingress.malformed
-        with ExitStack() as stack:
-            stack.enter_context(
-                metrics.watch(
-                    "whook_conductor_busy",
-                    "Requests for a tunnel that were told to come back later.",
-                    lambda: self.admission.refused,
-                    kind="counter",
-                )
-            )
-            stack.enter_context(self.totals.publish(self.recorder))
-            stack.enter_context(self.buffering.published())
-            stack.enter_context(self.dispatcher.published())
-            stack.enter_context(self.history.published())
-            for name, meaning, read in gauges:
-                stack.enter_context(metrics.watch(name, meaning, read))
-            for status in malformed:
-                count = partial(malformed.__getitem__, status)
-                stack.enter_context(
-                    metrics.watch(
-                        "whook_requests_malformed", unreadable, count, kind="counter", status=str(status)
-                    )
-                )
-            stack.enter_context(
-                metrics.watch(
-                    "whook_routes_behind", "1 while routes may be out of date.", lambda: not table.ready
-                )
-            )
-            stack.enter_context(readiness.check("routes", table.check))
+        table, malformed = self.table, self.ingress.malformed
+        with metrics.Publisher() as to:
+            to.gauge("whook_routes", "Routes known.", lambda: len(table))
+            to.gauge("whook_routes_behind", "1 while routes may be out of date.", lambda: not table.ready)
+            self.trunks.publish(to)
+            busy = "Requests for a tunnel that were told to come back later."
+            to.counter("whook_conductor_busy", busy, lambda: self.admission.refused)
+            unreadable = "Requests that could not be read, by the status of the answer."
+            to.counts("whook_requests_malformed", unreadable, malformed, "status")
+            self.queue_size.publish(to)
+            self.dispatcher.lease.publish(to, "dispatcher")
+            held = "Bytes of webhooks held in memory, by what for."
+            for place, read in (
+                ("upload", self.buffering.budget.held),
+                ("delivery", self.dispatcher.memory.held),
+                ("history", self.history.held),
+            ):
+                to.gauge("whook_held_bytes", held, read, place=place)
+            for published in (
+                self.totals.publish(self.recorder),
+                self.buffering.published(),
+                self.dispatcher.published(),
+                self.history.published(),
+            ):
+                to.enter_context(published)
+            to.enter_context(readiness.check("routes", table.check))
             yield
 
 

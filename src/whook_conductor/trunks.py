@@ -8,6 +8,7 @@ finishes, and the relay, or its silence, ends it.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -15,6 +16,8 @@ import structlog
 import trio
 
 from whook.backplane.ports import RelayInfo, Route
+from whook.chassis.metrics import Durations, Publisher
+from whook.chassis.published import publish_heartbeat, publish_links
 from whook.link import (
     Exchange,
     Heartbeat,
@@ -24,10 +27,12 @@ from whook.link import (
     Opener,
     Sender,
     StreamTransport,
+    Tally,
+    Traffic,
     TrunkRefused,
     introduce_conductor,
 )
-from whook.wire import GoAwayCode, ProtocolError, Request, encode_goaway
+from whook.wire import GoAwayCode, ProtocolError, Request, ResetCode, encode_goaway
 from whook_conductor.retry import Retry
 
 _HEARTBEAT: Final = 20.0
@@ -72,6 +77,39 @@ class Trunks:
         """Set, and made anew, whenever a trunk comes up."""
         self._heartbeat = Heartbeat(_HEARTBEAT)
         self._sender = Sender()
+        self._traffic = Traffic()
+        self._to_head = Durations()
+        self._tally = Tally(self._to_head.observe)
+        self._attempts = dict.fromkeys(("up", "failed"), 0)
+        self._lost = 0
+
+    def publish(self, to: Publisher) -> None:
+        """Publish what the trunks are and carry, and what became of the exchanges on them."""
+        tally = self._tally
+        to.gauge("whook_conductor_trunks", "Trunks that are up.", lambda: self.connected)
+        to.gauge("whook_relays", "Relays that a trunk is wanted to.", self._wanted)
+        tried = "Attempts to open a trunk, by what became of them; each after the first is a reconnect."
+        to.counts("whook_conductor_trunk_attempts", tried, self._attempts, "result")
+        ended = "Trunks that were up and have ended."
+        to.counter("whook_conductor_trunks_lost", ended, lambda: self._lost)
+        to.gauge("whook_exchanges", "Requests that are with a relay.", lambda: self.active)
+        to.counter("whook_exchanges_opened", "Requests handed to a relay.", lambda: tally.opened)
+        broken = "Requests handed to a relay that came back without an answer, by the reason."
+        for code in tally.resets:
+            reason = ResetCode(code).name.lower() if code else "unknown"
+            to.counter(
+                "whook_exchange_resets", broken, partial(tally.resets.__getitem__, code), reason=reason
+            )
+        meaning = "From handing a request to a relay to the head of its response."
+        to.durations("whook_exchange_seconds", meaning, self._to_head)
+        publish_links(to, "trunk", "conductor", self._traffic, self._openers)
+        publish_heartbeat(to, "conductor", self._heartbeat)
+
+    def _openers(self) -> list[Opener]:
+        return [trunk.opener for trunk in self._trunks.values() if trunk.opener is not None]
+
+    def _wanted(self) -> int:
+        return sum(trunk.wanted for trunk in self._trunks.values())
 
     @property
     def connected(self) -> int:
@@ -154,12 +192,14 @@ class Trunks:
                     with trio.fail_after(self._connect_timeout):
                         link = await self._connect(trunk.relay)
                 except _NO_TRUNK as error:
+                    self._attempts["failed"] += 1
                     reason = str(error) or type(error).__name__
                     if reason != told:  # once, not at every attempt
                         log.warning("no trunk to this relay", reason=reason)
                         told = reason
                 else:
                     told = ""
+                    self._attempts["up"] += 1
                     began = trio.current_time()
                     await self._carry(trunk, link)
                     if trio.current_time() - began > self._cap:
@@ -179,7 +219,12 @@ class Trunks:
         stream = await trio.open_tcp_stream(parts.hostname, parts.port)
         introduced = False
         try:
-            link = Link(StreamTransport(stream), name=f"trunk {relay.id}", flush_soon=self._sender.add)
+            link = Link(
+                StreamTransport(stream),
+                name=f"trunk {relay.id}",
+                flush_soon=self._sender.add,
+                traffic=self._traffic,
+            )
             await introduce_conductor(link, self._key, agent=self._agent, instance=self._instance)
             introduced = True
         finally:
@@ -193,6 +238,7 @@ class Trunks:
             link,
             max_exchanges=self._max_exchanges,
             on_goaway=lambda goaway: link.send(encode_goaway(GoAwayCode.DRAIN, goaway.message)),
+            tally=self._tally,
         )
         trunk.opener = opener
         changed, self._changed = self._changed, trio.Event()
@@ -203,4 +249,5 @@ class Trunks:
             reason = await opener.run()
         finally:
             trunk.opener = None
+            self._lost += 1
         _log.info("trunk down", relay=trunk.relay.id, reason=reason)

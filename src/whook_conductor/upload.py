@@ -17,9 +17,10 @@ from whook_conductor.sender import Sender
 class Budget:
     """Bytes that all users of one kind may hold together. Taking never waits."""
 
-    __slots__ = ("free",)
+    __slots__ = ("free", "total")
 
     def __init__(self, total: int) -> None:
+        self.total = total
         self.free = total
 
     def take(self, size: int) -> bool:
@@ -28,6 +29,10 @@ class Budget:
             return False
         self.free -= size
         return True
+
+    def held(self) -> int:
+        """Return how many bytes are held."""
+        return self.total - self.free
 
     def give(self, size: int) -> None:
         """Give bytes back."""

@@ -30,10 +30,12 @@ from whook.backplane.ports import (
 )
 from whook.chassis.drain import Drain
 from whook.chassis.logs import get_logger
+from whook.chassis.published import LeaseState
 from whook.chassis.readiness import Degraded
 from whook.wire import GoAwayCode
+from whook_relay.held import State, Tunnel
 from whook_relay.settings import RelaySettings
-from whook_relay.switch import State, Switch, Tunnel
+from whook_relay.switch import Switch
 
 #: Seconds before a token's end, or else half its life, at which its client is asked to come with a new one.
 #: One that came unasked would pass for one that had lost its connection, and what runs on its old tunnel
@@ -69,6 +71,7 @@ class Lease:
         """It was held at least once."""
         self.told_draining = trio.Event()
         """The directory says of this relay that it takes no new tunnels."""
+        self.state = LeaseState()
         self._missing: str | Degraded | None = "no lease in the directory"
 
     async def run(self) -> None:
@@ -105,6 +108,7 @@ class Lease:
                 await self._directory.withdraw(relay.id)
             renewed = await self._directory.announce(relay, self._settings.lease_ttl)
             self.held.set()
+            self.state.renewed(again=not first and not renewed)
             if relay.draining:
                 self.told_draining.set()
             if not renewed:
@@ -114,9 +118,11 @@ class Lease:
                     _log.warning("the lease was lost; putting routes back", tunnels=len(claims.lost))
             await self._reclaim()
         except LeaseLost as error:
+            self.state.failed(lost=True)
             _log.warning("lease not renewed", error=str(error))
             return "no lease in the directory"
         except Unavailable as error:
+            self.state.failed()
             _log.warning("lease not renewed", error=str(error))
             if not self.held.is_set():
                 return f"no lease yet: {error}"

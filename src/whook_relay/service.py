@@ -22,6 +22,7 @@ from whook.chassis.admission import Admission
 from whook.chassis.drain import Drain
 from whook.chassis.listen import bound_address, open_listeners
 from whook.chassis.logs import get_logger
+from whook.chassis.published import publish_heartbeat, publish_links
 from whook.chassis.readiness import Readiness
 from whook.chassis.tcp import TcpLimits, serve_tcp
 from whook.chassis.tunnel_token import Verifier
@@ -104,7 +105,7 @@ async def run_relay(
         )
         body = _Body(settings, relay, directory, bus, verifier, drain, refresh_keys)
         with (
-            _published(body.switch, body.releases, body.admission),
+            body.published(),
             readiness.check("lease", body.lease.check),
         ):
             await body.run(tunnel_listeners, trunk_listeners, task_status)
@@ -163,6 +164,35 @@ class _Body:
             drain=self._trunk_drain,
             agent=agent,
         )
+
+    @contextmanager
+    def published(self) -> Generator[None]:
+        """Publish metrics as long as the block runs."""
+        switch, tunnels, trunks = self.switch, self._tunnels, self._trunks
+        with metrics.Publisher() as to:
+            to.gauge("whook_tunnels", "Open tunnels.", lambda: len(switch.tunnels))
+            to.gauge("whook_relay_capacity", "Tunnels that the relay takes.", lambda: self._capacity)
+            tunnels.publish(to)
+            to.gauge("whook_trunks", "Open trunks.", lambda: len(switch.trunks))
+            to.counter("whook_trunks_opened", "Trunks that conductors opened.", lambda: trunks.opened)
+            to.counts("whook_trunks_refused", "Connections that became no trunk.", trunks.refused, "reason")
+            to.gauge("whook_relay_circuits", "Exchanges under way.", switch.under_way)
+            to.counter("whook_relay_exchanges", "Exchanges opened.", lambda: switch.opened)
+            to.durations(
+                "whook_relay_exchange_seconds", "From an exchange's opening to its end.", switch.seconds
+            )
+            to.counter("whook_relay_exchanges_lost", "Exchanges lost with their tunnel.", lambda: switch.lost)
+            refusals = "Exchanges refused by the relay, by reason."
+            to.counts("whook_relay_refusals", refusals, switch.refused, "reason")
+            busy = "Handshakes told to come back later."
+            to.counter("whook_relay_busy", busy, lambda: self.admission.refused)
+            waiting = "Routes that wait to be released."
+            to.gauge("whook_relay_releases", waiting, lambda: len(self.releases))
+            self.lease.state.publish(to, "relay")
+            publish_links(to, "tunnel", "relay", tunnels.traffic, switch.tunnels.values)
+            publish_links(to, "trunk", "relay", trunks.traffic, lambda: switch.trunks)
+            publish_heartbeat(to, "relay", self._heartbeat)
+            yield
 
     async def run(
         self,
@@ -279,24 +309,3 @@ async def _withdraw(directory: Directory, relay: RelayInfo) -> None:
             await directory.withdraw(relay.id)
         except Unavailable as error:
             _log.warning("lease not withdrawn; it will expire", error=str(error))
-
-
-@contextmanager
-def _published(switch: Switch, releases: Releases, admission: Admission) -> Generator[None]:
-    gauge = partial(metrics.watch, kind="gauge")
-    counter = partial(metrics.watch, kind="counter")
-    refusals = "Exchanges refused by the relay, by reason."
-    with ExitStack() as stack:
-        stack.enter_context(gauge("whook_tunnels", "Open tunnels.", lambda: len(switch.tunnels)))
-        stack.enter_context(gauge("whook_trunks", "Open trunks.", lambda: len(switch.trunks)))
-        stack.enter_context(
-            gauge("whook_relay_releases", "Routes that wait to be released.", lambda: len(releases))
-        )
-        stack.enter_context(
-            counter("whook_relay_busy", "Handshakes told to come back later.", lambda: admission.refused)
-        )
-        stack.enter_context(counter("whook_relay_exchanges", "Exchanges opened.", lambda: switch.opened))
-        for code in switch.refused:
-            read = partial(switch.refused.__getitem__, code)
-            stack.enter_context(counter("whook_relay_refusals", refusals, read, reason=code.name.lower()))
-        yield

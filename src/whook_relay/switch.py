@@ -8,13 +8,13 @@ route in front of it. Called by `whook_relay.tunnels` and `whook_relay.trunks`; 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
-from enum import Enum
 from typing import Final
 
 import trio
 
-from whook.link import Link
+from whook.chassis.metrics import Durations
 from whook.wire import (
     CREDIT,
     DATA,
@@ -35,6 +35,7 @@ from whook.wire import (
     peek_route,
 )
 from whook_relay.claims import Claims
+from whook_relay.held import Circuit, State, Trunk, Tunnel
 
 #: Bytes waiting for a tunnel above which no new exchange is opened on it: its client reads slower than its
 #: webhooks come. Those already under way hold up to their credit (256 KiB) each, so this lets a hundred large
@@ -55,95 +56,6 @@ _BOTH_ENDED: Final = 3
 _BROKEN_OFF: Final = encode_reset(0, ResetCode.CANCELLED, "the exchange was given up")[HEADER.size :]
 
 
-class State(Enum):
-    """Where a tunnel stands."""
-
-    ACTIVE = "active"
-    LEAVING = "leaving"  #: told to go elsewhere, still serving
-    RETIRED = "retired"  #: gets nothing new, closes when its last exchange has finished
-
-
-class Circuit:
-    """One exchange: a stream on a trunk joined to a stream on a tunnel, and copies for onlookers."""
-
-    __slots__ = ("ended", "trunk", "trunk_id", "tunnel", "tunnel_id", "watchers")
-
-    def __init__(self, trunk: Trunk, trunk_id: int, tunnel: Tunnel, tunnel_id: int) -> None:
-        self.trunk = trunk
-        self.trunk_id = trunk_id
-        self.tunnel = tunnel
-        self.tunnel_id = tunnel_id
-        self.ended = 0
-        self.watchers: list[tuple[Tunnel, int]] | None = None
-
-
-class Trunk:
-    """A conductor's link, as the switch sees it."""
-
-    __slots__ = ("circuits", "last_id", "leaving", "link")
-
-    def __init__(self, link: Link) -> None:
-        self.link = link
-        self.leaving = ""  #: why it was asked to take leave
-        self.circuits: dict[int, Circuit] = {}
-        self.last_id = 0
-
-
-class Tunnel:
-    """A client's link, as the switch sees it."""
-
-    __slots__ = (
-        "circuits",
-        "claimed",
-        "generation",
-        "holder",
-        "id",
-        "instance",
-        "issued_at",
-        "last_id",
-        "link",
-        "project",
-        "project_id",
-        "renew_at",
-        "state",
-        "token_id",
-        "user_id",
-        "watch",
-    )
-
-    def __init__(
-        self,
-        link: Link,
-        *,
-        tunnel_id: str,
-        project_id: str,
-        project: str,
-        user_id: str,
-        token_id: str,
-        instance: str,
-        holder: str,
-        issued_at: float,
-        renew_at: float,
-        watch: bool,
-    ) -> None:
-        self.link = link
-        self.id = tunnel_id
-        self.project_id = project_id
-        self.project = project
-        self.user_id = user_id
-        self.token_id = token_id
-        self.instance = instance
-        self.holder = holder
-        self.issued_at = issued_at  #: Unix seconds: when its token was minted
-        self.renew_at = renew_at  #: Unix seconds: when its client should come with a new token
-        self.watch = watch
-        self.generation = 0  #: of its route; 0 until it has one, and for an onlooker
-        self.claimed = False  #: its route may be in the directory
-        self.state = State.ACTIVE
-        self.last_id = 0
-        self.circuits: dict[int, Circuit] = {}
-
-
 class Switch:
     """All tunnels and circuits of one relay."""
 
@@ -159,6 +71,10 @@ class Switch:
         self._empty = trio.Event()
         self._no_trunks = trio.Event()
         self.opened = 0
+        self.lost = 0
+        """Exchanges that were under way on a tunnel when it ended."""
+        self.seconds = Durations()
+        """From an exchange's OPEN to its end."""
         self.refused = dict.fromkeys(ResetCode, 0)
 
     # -- tunnels come and go --------------------------------------------------------------------------
@@ -189,6 +105,10 @@ class Switch:
         if tunnel.state is State.ACTIVE:
             tunnel.state = State.LEAVING
             tunnel.link.send(encode_goaway(code, message))
+
+    def under_way(self) -> int:
+        """Return the number of exchanges that run."""
+        return sum(len(trunk.circuits) for trunk in self.trunks)
 
     async def wait_empty(self) -> None:
         """Wait until no tunnel is open."""
@@ -246,6 +166,7 @@ class Switch:
     def _fail_circuits(self, tunnel: Tunnel, reason: str) -> None:
         circuits = list(tunnel.circuits.values())
         tunnel.circuits.clear()
+        self.lost += len(circuits)
         for circuit in circuits:
             circuit.trunk.circuits.pop(circuit.trunk_id, None)
             circuit.trunk.link.send(encode_reset(circuit.trunk_id, ResetCode.TUNNEL_LOST, reason))
@@ -294,7 +215,7 @@ class Switch:
             return
         self.opened += 1
         tunnel.last_id += 1
-        circuit = Circuit(trunk, stream_id, tunnel, tunnel.last_id)
+        circuit = Circuit(trunk, stream_id, tunnel, tunnel.last_id, time.monotonic())
         trunk.circuits[stream_id] = circuit
         tunnel.circuits[tunnel.last_id] = circuit
         tunnel.link.send(_pack(len(payload), OPEN, flags, tunnel.last_id) + payload)
@@ -390,6 +311,7 @@ class Switch:
     def _close(self, circuit: Circuit) -> None:
         if circuit.watchers is not None:
             self._copy(circuit, RESET, 0, _BROKEN_OFF)
+        self.seconds.observe(time.monotonic() - circuit.began)
         circuit.trunk.circuits.pop(circuit.trunk_id, None)
         tunnel = circuit.tunnel
         tunnel.circuits.pop(circuit.tunnel_id, None)

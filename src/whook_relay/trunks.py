@@ -17,12 +17,14 @@ from whook.link import (
     LinkRefused,
     Sender,
     StreamTransport,
+    Traffic,
     TrunkRefused,
     introduce_relay,
 )
 from whook.wire import GoAwayCode, ProtocolError, encode_goaway
+from whook_relay.held import Trunk
 from whook_relay.settings import RelaySettings
-from whook_relay.switch import Switch, Trunk
+from whook_relay.switch import Switch
 
 _LATE = "the relay has drained"
 _log = get_logger("whook.relay.trunk")
@@ -47,15 +49,18 @@ class Trunks:
         self._heartbeat = heartbeat
         self._drain = drain
         self._agent = agent
+        self.traffic = Traffic()
+        self.opened = 0
+        self.refused = dict.fromkeys(("key", "introduction"), 0)
+        """Connections that became no trunk: without the cluster key, or without a proper introduction."""
         self._key = settings.cluster_key.get_secret_value().encode()
 
     async def handle(self, stream: trio.SocketStream, peer: Peer) -> None:
         """Serve one trunk from its introduction to its end."""
         if self._drain.begun:
             return  # a conductor that reconnects at once must not keep the relay
-        link = Link(
-            StreamTransport(stream), name=f"trunk {peer.host}:{peer.port}", flush_soon=self._sender.add
-        )
+        name = f"trunk {peer.host}:{peer.port}"
+        link = Link(StreamTransport(stream), name=name, flush_soon=self._sender.add, traffic=self.traffic)
         log = _log.bind(peer=f"{peer.host}:{peer.port}")
         try:
             with trio.fail_after(self._settings.handshake_timeout):
@@ -67,13 +72,16 @@ class Trunks:
                     heartbeat=self._settings.heartbeat,
                 )
         except TrunkRefused as error:
+            self.refused["key"] += 1
             log.warning("trunk refused", reason=str(error))
             return
         except (LinkClosed, LinkRefused, ProtocolError, trio.TooSlowError) as error:
+            self.refused["introduction"] += 1
             log.warning("trunk not introduced", reason=str(error) or "no introduction in time")
             return
         trunk = Trunk(link)
         self._heartbeat.add(link)
+        self.opened += 1
         log.info("trunk opened", conductor=hello.instance)
         if self._drain.begun:  # it came in the last moment, when the others had been sent away
             link.finish(_LATE, encode_goaway(GoAwayCode.DRAIN, _LATE))

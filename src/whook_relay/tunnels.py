@@ -28,10 +28,11 @@ from whook.chassis.admission import Admission, Place
 from whook.chassis.drain import Drain
 from whook.chassis.ids import new_id
 from whook.chassis.logs import get_logger
+from whook.chassis.metrics import Durations, Publisher
 from whook.chassis.problem import ProblemError
 from whook.chassis.tcp import Peer
 from whook.chassis.tunnel_token import TunnelClaims, TunnelTokenInvalid, Verifier
-from whook.link import Heartbeat, Link, LinkClosed, LinkRefused, Sender
+from whook.link import Heartbeat, Link, LinkClosed, LinkRefused, Sender, Traffic
 from whook.link.acceptor import AcceptedWebSocket, Handshake, receive_handshake
 from whook.wire import (
     PROTOCOL_VERSION,
@@ -43,10 +44,11 @@ from whook.wire import (
     encode_hello,
 )
 from whook_relay.denials import Denials
+from whook_relay.held import Tunnel
 from whook_relay.lease import RENEW_BEFORE, replace_tunnel, route_of
 from whook_relay.releases import Releases
 from whook_relay.settings import RelaySettings
-from whook_relay.switch import Switch, Tunnel
+from whook_relay.switch import Switch
 
 PATH: Final = "/v1/tunnel"
 #: Seconds before a refused client should try again.
@@ -65,6 +67,14 @@ class _Refused(Exception):
         super().__init__(message)
         self.code = code
         self.retry_after = retry_after
+
+
+#: Why a client did not get a tunnel: kinds of problems before the WebSocket is open, names of GOAWAY after,
+#: and one for those that went away themselves.
+_REFUSALS: Final = (
+    *("busy", "no-relay", "not-found", "unauthorized", "unavailable", "version", "broken-off"),
+    *("goaway-" + code.name.lower() for code in GoAwayCode),
+)
 
 
 class Tunnels:
@@ -106,9 +116,23 @@ class Tunnels:
         self._sender = sender
         self._drain = drain
         self._agent = agent
+        self.traffic = Traffic()
+        self._opened = dict.fromkeys(("answer", "watch"), 0)
+        self._closed = 0
+        self._refused = dict.fromkeys(_REFUSALS, 0)
+        self._opening = Durations()
+
+    def publish(self, to: Publisher) -> None:
+        """Publish what became of those who asked for a tunnel."""
+        to.counts("whook_tunnels_opened", "Tunnels opened, by their mode.", self._opened, "mode")
+        to.counter("whook_tunnels_closed", "Tunnels that were open and have ended.", lambda: self._closed)
+        to.counts("whook_tunnels_refused", "Clients that got no tunnel.", self._refused, "reason")
+        meaning = "From a client's handshake to its open tunnel."
+        to.durations("whook_tunnel_opening_seconds", meaning, self._opening)
 
     async def handle(self, stream: trio.SocketStream, peer: Peer) -> None:
         """Serve one connection from its handshake to its end."""
+        began = trio.current_time()
         try:
             with trio.fail_after(self._settings.handshake_timeout):
                 handshake = await receive_handshake(stream)
@@ -119,10 +143,11 @@ class Tunnels:
             try:
                 transport = await handshake.accept()
                 del handshake, admitted  # nothing of it is to be kept as long as the tunnel lives
-                await self._serve(transport, claims, peer, place)
+                await self._serve(transport, claims, peer, place, began)
             finally:
                 place.leave()
         except (LinkClosed, LinkRefused, ProtocolError, trio.TooSlowError) as error:
+            self._refused["broken-off"] += 1
             _log.debug("no tunnel", peer=peer.host, error=str(error))
 
     async def _admit(self, handshake: Handshake, peer: Peer) -> tuple[TunnelClaims, Place] | None:
@@ -135,6 +160,7 @@ class Tunnels:
             detail = "Many clients connect at the same time. Come back as Retry-After says."
             raise ProblemError(503, "busy", detail=detail, retry_after=math.ceil(place))
         except ProblemError as problem:
+            self._refused[problem.slug] += 1
             if problem.status == HTTPStatus.UNAUTHORIZED:
                 await self._denials.tell(peer.host, problem.detail)
             await handshake.reject(problem.status, problem.headers, problem.body)
@@ -198,10 +224,11 @@ class Tunnels:
         return self._verifier.verify(token, relay_id=self._settings.relay_id)
 
     async def _serve(
-        self, transport: AcceptedWebSocket, claims: TunnelClaims, peer: Peer, place: Place
+        self, transport: AcceptedWebSocket, claims: TunnelClaims, peer: Peer, place: Place, began: float
     ) -> None:
         tunnel_id = new_id("tun")
-        link = Link(transport, name=f"tunnel {claims.project} {tunnel_id}", flush_soon=self._sender.add)
+        name = f"tunnel {claims.project} {tunnel_id}"
+        link = Link(transport, name=name, flush_soon=self._sender.add, traffic=self.traffic)
         with trio.fail_after(self._settings.handshake_timeout):
             hello = await link.receive_hello()
         tunnel = Tunnel(
@@ -218,23 +245,29 @@ class Tunnels:
             watch=hello.mode == "watch",
         )
         log = _log.bind(project=claims.project, tunnel=tunnel_id, peer=peer.host)
+        opened = False
         try:
             try:
                 with trio.fail_after(self._settings.handshake_timeout):
                     await self._introduce(tunnel, hello, claims)
             except _Refused as refusal:
+                self._refused["goaway-" + refusal.code.name.lower()] += 1
                 log.info("tunnel refused", reason=refusal.code.name.lower())
                 link.finish(str(refusal), encode_goaway(refusal.code, str(refusal), refusal.retry_after))
                 await link.run(_ignore)  # closes it properly: the client may have more on its way
                 return
             log.info("tunnel opened", holder=tunnel.holder, mode=hello.mode, agent=_printable(hello.agent))
             place.leave()
+            opened = True
+            self._opened["watch" if tunnel.watch else "answer"] += 1
+            self._opening.observe(trio.current_time() - began)
             self._heartbeat.add(link)
             link.expire_after(claims.expires_at - time.time(), "the tunnel's token expired")
             await link.run(self._switch.receiver_for_tunnel(tunnel))
         finally:
             reason = link.close_reason or "it was never opened"
             self._switch.remove(tunnel, reason)
+            self._closed += opened
             log.info("tunnel closed", reason=reason)
             if tunnel.claimed and not self._drain.begun:
                 self._releases.put(tunnel.project_id, tunnel.generation, tunnel.id)

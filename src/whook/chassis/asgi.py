@@ -83,8 +83,11 @@ async def serve_asgi(
         ["listener", "status"],
     )
 
-    def count(status: int) -> None:
+    durations = metrics.Durations()
+
+    def count(status: int, seconds: float) -> None:
         requests.labels(name, str(status)).inc()
+        durations.observe(seconds)
 
     async def handle(stream: trio.SocketStream, _peer: Peer) -> None:
         bounded = _BoundedStream(stream, limits.send_timeout)
@@ -95,22 +98,25 @@ async def serve_asgi(
         finally:
             streams.discard(bounded)
 
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(_end_connections, drain, context, streams)
-        async with trio.open_nursery() as serving:
-            await serving.start(
-                partial(
-                    serve_tcp,
-                    handle,
-                    listeners,
-                    name=name,
-                    drain=drain,
-                    limits=TcpLimits(limits.connections, limits.per_address),
-                    refusal=_REFUSAL,
+    meaning = "From a request's head to the end of the response, of an API."
+    published = metrics.watch_durations("whook_api_request_seconds", meaning, durations, listener=name)
+    with published:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_end_connections, drain, context, streams)
+            async with trio.open_nursery() as serving:
+                await serving.start(
+                    partial(
+                        serve_tcp,
+                        handle,
+                        listeners,
+                        name=name,
+                        drain=drain,
+                        limits=TcpLimits(limits.connections, limits.per_address),
+                        refusal=_REFUSAL,
+                    )
                 )
-            )
-            task_status.started(list(listeners))
-        nursery.cancel_scope.cancel(reason="every connection has ended")
+                task_status.started(list(listeners))
+            nursery.cancel_scope.cancel(reason="every connection has ended")
 
 
 _REFUSAL = raw_response(
@@ -173,7 +179,7 @@ class _Wrapper:
     """The application of one connection, in the form in which hypercorn calls it."""
 
     def __init__(
-        self, app: App, stream: _BoundedStream, limits: AsgiLimits, count: Callable[[int], None]
+        self, app: App, stream: _BoundedStream, limits: AsgiLimits, count: Callable[[int, float], None]
     ) -> None:
         self._app = app
         self._stream = stream
@@ -185,10 +191,11 @@ class _Wrapper:
             await self._app(scope, receive, send)
         elif scope["type"] == "http" and scope["http_version"] in {"1.0", "1.1"}:
             exchange = _Exchange(self._limits, receive, send)
+            began = trio.current_time()
             try:
                 await exchange.run(self._app, scope)
             finally:
-                self._count(exchange.status)
+                self._count(exchange.status, trio.current_time() - began)
             if not exchange.finished:
                 self._stream.kill()  # the only way to tell the client that its response ends too early
         else:

@@ -6,7 +6,7 @@ WebSocket is needed.
 """
 
 from whook.link.answerer import Answerer
-from whook.link.core import HIGH_WATER, Link
+from whook.link.core import HIGH_WATER, Link, Traffic
 from whook.link.errors import (
     ExchangeReset,
     HandshakeRefused,
@@ -17,7 +17,7 @@ from whook.link.errors import (
 )
 from whook.link.exchange import Exchange, Item
 from whook.link.heartbeat import Heartbeat
-from whook.link.opener import Opener
+from whook.link.opener import Opener, Tally
 from whook.link.sender import Sender
 from whook.link.transport import StreamTransport, SwiftTransport, Transport, send_now
 from whook.link.trunk import TrunkRefused, introduce_conductor, introduce_relay
@@ -44,7 +44,9 @@ __all__ = [
     "Sender",
     "StreamTransport",
     "SwiftTransport",
+    "Tally",
     "TooManyExchanges",
+    "Traffic",
     "Transport",
     "TrunkRefused",
     "introduce_conductor",

@@ -35,6 +35,19 @@ from whook.wire import (
 
 Receiver = Callable[[list[Frame]], None]
 
+
+class Traffic:
+    """What links of one kind have carried, in bytes; plain counters that their owner may read at any time."""
+
+    __slots__ = ("received", "sent")
+
+    def __init__(self) -> None:
+        self.received = 0
+        self.sent = 0
+
+
+_UNCOUNTED: Final = Traffic()
+
 #: Bytes gathered into one message at most (a frame more may exceed it): well under the peer's limit for a
 #: WebSocket message, and enough that a bulk transfer is not slowed by the number of messages.
 _BATCH: Final = 262_144
@@ -71,6 +84,7 @@ class Link:
         "_running",
         "_scope",
         "_slow",
+        "_traffic",
         "_transport",
         "_wakeup",
         "close_reason",
@@ -81,11 +95,17 @@ class Link:
     )
 
     def __init__(
-        self, transport: Transport, *, name: str, flush_soon: Callable[[Link], None] | None = None
+        self,
+        transport: Transport,
+        *,
+        name: str,
+        flush_soon: Callable[[Link], None] | None = None,
+        traffic: Traffic = _UNCOUNTED,
     ) -> None:
         """Without `flush_soon` the link has a task of its own that writes.
 
         It is `Sender.add` of a sender that does so for many links; `transport` is then a `SwiftTransport`.
+        `traffic` counts what is carried, for many links together.
         """
         self.name = name
         self.pending = 0
@@ -93,6 +113,7 @@ class Link:
         self.silent_ticks = 0
         self.close_reason = ""
         self._transport = transport
+        self._traffic = traffic
         self._out: list[bytes] = []
         self._wakeup = Wakeup()
         self._drained: trio.Event | None = None
@@ -223,7 +244,7 @@ class Link:
         return self.close_reason
 
     async def _read(self, receiver: Receiver) -> None:
-        transport, feed = self._transport, self._reader.feed
+        transport, feed, traffic = self._transport, self._reader.feed, self._traffic
         frames, self._early = self._early, []
         try:
             while True:
@@ -234,6 +255,7 @@ class Link:
                     self._ended("the peer closed the connection")
                     return
                 self.heard = True
+                traffic.received += len(data)
                 frames = feed(data)
         except LinkClosed as error:
             self._ended(str(error))
@@ -291,6 +313,7 @@ class Link:
 
     def _sent(self, size: int) -> None:
         self.pending -= size
+        self._traffic.sent += size
         if self._drained is not None and self.pending <= HIGH_WATER:
             self._drained.set()
             self._drained = None

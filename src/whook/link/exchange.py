@@ -42,6 +42,7 @@ class Exchange:
     One task receives; one task sends (it may be another).
 
     Attributes:
+        began: monotonic time at which it was opened, for an opener that measures.
         id: stream id on this link.
         request: the request's head.
         watch: a copy for an onlooker; nothing may be sent.
@@ -55,6 +56,7 @@ class Exchange:
         "_incoming",
         "_stream",
         "_table",
+        "began",
         "failure",
         "request",
         "request_ended",
@@ -71,6 +73,7 @@ class Exchange:
         self.request = request
         self.request_ended = request_ended
         self.failure: ExchangeReset | None = None
+        self.began = 0.0
         stream.owner = self
 
     @property
@@ -230,10 +233,15 @@ class ExchangeTable:
         endpoint = self.endpoint
         for event in endpoint.receive(frames):
             kind = type(event)
-            if kind is HeadReceived or kind is DataReceived or kind is Ended:
+            if kind is HeadReceived:
                 exchange = event.stream.owner  # type: ignore[union-attr]
                 if exchange is not None:
                     exchange._deliver(event)  # noqa: SLF001 - the table is the other half of Exchange
+                    self.head_came(exchange, event)  # type: ignore[arg-type]
+            elif kind is DataReceived or kind is Ended:
+                exchange = event.stream.owner  # type: ignore[union-attr]
+                if exchange is not None:
+                    exchange._deliver(event)  # noqa: SLF001
             elif kind is WasReset:
                 self._reset(event)  # type: ignore[arg-type]
             elif kind is CreditReceived:
@@ -266,6 +274,9 @@ class ExchangeTable:
 
     def opened(self, event: Opened) -> None:
         """Handle a request that came in."""
+
+    def head_came(self, exchange: Exchange, event: HeadReceived) -> None:
+        """Handle a head of the response; there may be informational ones before the final one."""
 
     def was_reset(self, exchange: Exchange) -> None:
         """Handle an exchange that the peer gave up."""

@@ -24,11 +24,15 @@ _AFTER_SLEEP: Final = _DEAD_AT - 2
 class Heartbeat:
     """Watches links. `interval` in seconds, as agreed in the introduction (HELLO)."""
 
-    __slots__ = ("_links", "interval")
+    __slots__ = ("_links", "interval", "lag", "lost")
 
     def __init__(self, interval: float = 20.0) -> None:
         self.interval = interval
         self._links: set[Link] = set()
+        self.lag = 0.0
+        """Seconds by which the last sweep came late: as much later is a dead peer noticed."""
+        self.lost = 0
+        """Links given up because of their silence."""
 
     def add(self, link: Link) -> None:
         """Watch a link until it closes."""
@@ -39,7 +43,9 @@ class Heartbeat:
         tick = self.interval / _TICKS
         lag = time.time() - trio.current_time()
         while True:
-            await trio.sleep(tick)
+            due = trio.current_time() + tick
+            await trio.sleep_until(due)
+            self.lag = trio.current_time() - due
             # A monotonic clock stands still while a laptop sleeps; the wall clock tells.
             lag, before = time.time() - trio.current_time(), lag
             slept = lag - before > self.interval
@@ -62,5 +68,6 @@ class Heartbeat:
                 if link.silent_ticks == _PROBE_AT:
                     link.send(PING_FRAME)
                 elif link.silent_ticks >= _DEAD_AT:
+                    self.lost += 1
                     link.close(f"no sign of life for {link.silent_ticks * self.interval / _TICKS:.0f} s")
         self._links.difference_update(closed)
