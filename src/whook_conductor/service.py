@@ -46,7 +46,7 @@ from whook_conductor.deliveries import Courier
 from whook_conductor.dialogue import Context
 from whook_conductor.dispatcher import Dispatcher
 from whook_conductor.events_service import make_events_service
-from whook_conductor.ingress import REFUSAL, Ingress
+from whook_conductor.ingress import REFUSAL, Ingress, introduction
 from whook_conductor.metrics import RequestTotals
 from whook_conductor.outcomes import Consumer, OutcomeRecorder
 from whook_conductor.placement import Placement
@@ -196,6 +196,7 @@ async def run_conductor(
                                 settings.max_connections, settings.max_connections_per_address or None
                             ),
                             refusal=REFUSAL,
+                            introduction=introduction(settings),
                         )
                     )
                     await handlers.start(
