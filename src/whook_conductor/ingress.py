@@ -49,8 +49,11 @@ class Ingress:
         """Serve one connection, which the caller closes. Raises what a socket does whose peer is gone."""
         sender = Sender(stream, peer, self._context.settings, self._idle)
         try:
-            with sender.guard:
-                await self._serve(sender, peer.secure)
+            while True:
+                with sender.guard:
+                    await self._serve(sender, peer.secure)
+                if not sender.spoke_at_last():
+                    break
             if sender.rescue is not None:
                 await sender.rescue.rescue()
         finally:
@@ -77,6 +80,8 @@ class Ingress:
         scheme = settings.public_scheme if secure is None else _SCHEMES[secure]
         forwarding = Forwarding(sender.host, scheme, trusted=trusted, proxies=proxies)
         while True:
+            if context.drain.begun:
+                sender.hurry()
             head = await sender.next_head()
             if head is None:
                 return
@@ -87,11 +92,14 @@ class Ingress:
                 sender.parting = encode_answer(answer, close=True)
                 sender.may_send_more(unfinished=True)
                 return
-            if not await Conversation(context, sender, head).run(forwarding) or context.drain.begun:
+            if not await Conversation(context, sender, head).run(forwarding):
                 return
 
     async def end_idle(self) -> None:
-        """Close the idle connections once the drain begins; those in use close after their request."""
+        """Close the idle connections once the drain begins; those in use close after their request.
+
+        On one that is new, or has just been used, a request may be on its way: that one is served.
+        """
         await self._context.drain.wait()
         for sender in list(self._idle):
-            sender.guard.cancel(reason="draining")
+            sender.hurry()

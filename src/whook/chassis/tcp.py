@@ -113,6 +113,7 @@ async def serve_tcp(
     refusal: Refusal = b"",
     stats: TcpStats | None = None,
     introduction: Introduction | None = None,
+    inherited: bool = False,
     task_status: trio.TaskStatus[list[trio.SocketListener]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Run ``handler(stream, peer)`` in a task for each connection, until the drain is over.
@@ -123,6 +124,8 @@ async def serve_tcp(
 
     With ``introduction`` the connections are a proxy's, which says in front of each whom it is from. Then
     ``per_address`` counts those, and a connection that is not introduced is closed without a word.
+
+    ``inherited`` listeners are a supervisor's, so that what is not accepted waits for the next daemon.
 
     When the drain begins the listeners are closed; the handlers may finish until its deadline, when those
     left are cancelled. Then it returns. The listeners are closed in every case. Raises OSError or
@@ -139,7 +142,7 @@ async def serve_tcp(
             task_status.started(list(listeners))
             await drain.wait()
             handlers.cancel_scope.deadline = drain.deadline
-            accepting.cancel_scope.deadline = trio.current_time() + ACCEPT_TAIL
+            accepting.cancel_scope.deadline = trio.current_time() + (0 if inherited else ACCEPT_TAIL)
 
 
 class _Server:
