@@ -95,7 +95,7 @@ class Conversation(Storing):
     async def _forward(self, forwarding: Forwarding) -> bool:
         context, sender = self.context, self.sender
         self.upload.take(sender)
-        if context.drain.begun:
+        if context.drain.late:
             raise Refusal(answers.DRAINING)
         destination = self._destination()
         sender.within(context.settings.request_deadline)

@@ -124,7 +124,7 @@ class Dialogue:
         # A sender that waits for a 100 which will not come may leave its body out: what follows on the
         # connection could then be taken for one or the other (RFC 9110 section 10.1.1).
         undecided = head.expect_continue and not self.continued and not upload.received
-        close = self.context.drain.begun or (undecided and not upload.complete)
+        close = self.context.drain.announced or (undecided and not upload.complete)
         try:
             reply = Reply(head, response, close=close)
         except BadAnswerError:

@@ -7,17 +7,17 @@ dropped but what belongs to the hop (RFC 9110 section 7.6.1); what is added come
 from __future__ import annotations
 
 from collections.abc import Sequence
-from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Final, NamedTuple
 
+from whook.chassis.introduction import Network, is_among
 from whook.http1 import Headers, RequestHead, hop_by_hop
 
 _VIA: Final = {b"1.0": (b"Via", b"1.0 whook"), b"1.1": (b"Via", b"1.1 whook")}
 _ATTEMPT: Final = (b"Whook-Attempt", b"1")
 _REPLAY: Final = (b"Whook-Replay", b"1")
+_FOR: Final = b"x-forwarded-for"
+_FOR_LENGTH: Final = len(_FOR)
 _SCHEMES: Final = frozenset({"http", "https"})
-
-Network = IPv4Network | IPv6Network
 
 
 class Forwarded(NamedTuple):
@@ -31,13 +31,17 @@ class Forwarded(NamedTuple):
 class Forwarding:
     """Builds heads for the requests of one connection."""
 
-    __slots__ = ("_for", "_host", "_proto", "_scheme", "trusted")
+    __slots__ = ("_for", "_host", "_proto", "_proxies", "_scheme", "trusted")
 
-    def __init__(self, host: str, scheme: str, *, trusted: bool) -> None:
-        """`host` is the peer's address. A `trusted` peer's own X-Forwarded-* fields are believed."""
+    def __init__(self, host: str, scheme: str, *, trusted: bool, proxies: Sequence[Network] = ()) -> None:
+        """`host` is the peer's address. A `trusted` peer's own X-Forwarded-* fields are believed.
+
+        So are those of the `proxies` that stand in front of it.
+        """
         self._host = host
         self._scheme = scheme
         self.trusted = trusted
+        self._proxies = proxies
         self._for = (b"X-Forwarded-For", host.encode("ascii"))
         self._proto = (b"X-Forwarded-Proto", scheme.encode("ascii"))
 
@@ -57,7 +61,7 @@ class Forwarding:
 
     def _forward_trusted(self, head: RequestHead, headers: Headers) -> Forwarded:
         told = {name.lower(): value for name, value in headers}
-        client = told.get(b"x-forwarded-for", b"").rpartition(b",")[2].strip().decode("ascii", "replace")
+        client = self._client(headers)
         scheme = told.get(b"x-forwarded-proto", b"").strip().lower().decode("ascii", "replace")
         headers.append(self._for)
         if b"x-forwarded-host" not in told:
@@ -68,13 +72,13 @@ class Forwarding:
         headers.append(_VIA[head.version])
         return Forwarded(client or self._host, scheme, headers)
 
-
-def is_trusted(host: str, networks: Sequence[Network]) -> bool:
-    """Return whether the peer `host` is one of the proxies that may speak for others."""
-    if not networks:
-        return False
-    try:
-        address = ip_address(host.partition("%")[0])
-    except ValueError:
-        return False
-    return any(address in network for network in networks)
+    def _client(self, headers: Headers) -> str:
+        """Return the last address in X-Forwarded-For that is no proxy's: anybody may write those before."""
+        lines = [value for name, value in headers if len(name) == _FOR_LENGTH and name.lower() == _FOR]
+        if len(lines) == 1 and b"," not in lines[0]:
+            return lines[0].strip().decode("ascii", "replace")  # the usual case
+        told = [part.strip().decode("ascii", "replace") for part in b",".join(lines).split(b",")]
+        client = ""
+        while told and (not client or is_among(client, self._proxies)):
+            client = told.pop() or client
+        return client

@@ -101,6 +101,7 @@ async def _body(configured: Configured, daemon: Daemon) -> None:
 
         async def drain_later() -> None:
             await daemon.drain.wait()
+            drain.announce()  # senders whose connections are kept learn it by their responses
             await trio.sleep(delay)
             drain.begin(daemon.drain.reason)
 

@@ -29,6 +29,9 @@ BRIEF_LINGER: Final = 1.0
 """Seconds for which a connection is read after its last response when nothing more is due on it: enough for
 what
 was sent before our end was seen, and little for a drain to wait for."""
+LAST_WAIT: Final = 1.0
+"""Seconds for which a connection may be idle while the conductor drains. Closing it at once would lose a
+request that its sender began before it could know, and to whom nothing said that the connection ends."""
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 GONE: Final = (trio.BrokenResourceError, trio.ClosedResourceError, ConnectionError)
 """What the socket raises when the sender is not there any more."""
@@ -70,6 +73,7 @@ class Sender:
 
     __slots__ = (
         "_idle",
+        "_idle_timeout",
         "_parser",
         "_settings",
         "_stream",
@@ -90,6 +94,7 @@ class Sender:
         self._stream = stream
         self._settings = settings
         self._idle = idle
+        self._idle_timeout = settings.idle_timeout
         self.host = peer.host
         self.guard = trio.CancelScope()
         self.phase = Phase.IDLE
@@ -115,6 +120,12 @@ class Sender:
             self.within(self._settings.half_closed_timeout)
         else:
             self.guard.deadline = math.inf
+
+    def hurry(self) -> None:
+        """Let the connection be idle no longer than `LAST_WAIT`, the time that it has been idle included."""
+        if self in self._idle:
+            self.guard.deadline += LAST_WAIT - self._idle_timeout
+        self._idle_timeout = LAST_WAIT
 
     # -- reading ------------------------------------------------------------------------------------------
 
@@ -142,6 +153,20 @@ class Sender:
         assert isinstance(event, (RequestHead, Failed)), event
         return event
 
+    def spoke_at_last(self) -> bool:
+        """Return whether the guard has fired on an idle connection on which something had just come.
+
+        Then that is still to be served, and the connection has a new guard. Closing it would lose it.
+        """
+        if not self.guard.cancel_called:
+            return False
+        parsed = self.phase in {Phase.IDLE, Phase.HEAD} and self.events
+        unread = self.phase is Phase.IDLE and not self.eof and self._stream.socket.is_readable()
+        if not (parsed or unread):
+            return False
+        self.guard = trio.CancelScope()
+        return True
+
     async def _await_head(self) -> bool:
         events, idle = self.events, self._idle
         try:
@@ -155,7 +180,7 @@ class Sender:
                     self._begin_wait()
         finally:
             idle.discard(self)
-        return True
+        return not self.guard.cancel_called  # it came as the guard fired: see spoke_at_last
 
     def _begin_wait(self) -> None:
         if self._parser.head_started:
@@ -165,7 +190,7 @@ class Sender:
         else:
             self.phase = Phase.IDLE
             self._idle.add(self)
-            self.within(self._settings.idle_timeout)
+            self.within(self._idle_timeout)
 
     async def read_more(self) -> None:
         """Read once and parse it into `events`. Raises `SenderGoneError` when the connection broke."""

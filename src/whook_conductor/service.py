@@ -7,11 +7,12 @@ conductor body
                                                            end with the drain, at its deadline by force
 
 It listens, and answers with 503, before it knows any route: whoever comes then is told so instead of waiting.
-Until it does know them it is unready.
+Until it does know them it is unready. At a socket of the supervisor's they have waited already, and wait on.
 
 Drain, in this order: readiness fails (the chassis sees to it); the listeners stop; idle connections close;
-requests and deliveries under way finish, and new requests on open connections are answered with 503; the
-backlogs are left to other owners; then the trunks close, and the last outcomes are handed on.
+requests and deliveries under way finish, and so does one more request on each connection that is open (503 in
+the second half of the drain); the backlogs are left to other owners; then the trunks close, and the last
+outcomes are handed on.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from whook.chassis.admission import Admission
 from whook.chassis.asgi import App, AsgiLimits, serve_asgi
 from whook.chassis.drain import Drain
 from whook.chassis.ids import new_id
-from whook.chassis.listen import bound_address, bound_port, open_listeners
+from whook.chassis.listen import bound_address, bound_port, is_inherited, open_listeners
 from whook.chassis.logs import get_logger
 from whook.chassis.readiness import Readiness
 from whook.chassis.tcp import TcpLimits, serve_tcp
@@ -46,7 +47,7 @@ from whook_conductor.deliveries import Courier
 from whook_conductor.dialogue import Context
 from whook_conductor.dispatcher import Dispatcher
 from whook_conductor.events_service import make_events_service
-from whook_conductor.ingress import REFUSAL, Ingress
+from whook_conductor.ingress import REFUSAL, Ingress, introduction
 from whook_conductor.metrics import RequestTotals
 from whook_conductor.outcomes import Consumer, OutcomeRecorder
 from whook_conductor.placement import Placement
@@ -187,19 +188,22 @@ async def run_conductor(
                 async with trio.open_nursery() as handlers:
                     handlers.start_soon(parts.ingress.end_idle, name="idle connections")
                     handlers.start_soon(parts.dispatcher.run, name="dispatcher")
-                    await handlers.start(
-                        partial(
-                            serve_tcp,
-                            parts.ingress.handle,
-                            ingress_listeners,
-                            name="ingress",
-                            drain=drain,
-                            limits=TcpLimits(
-                                settings.max_connections, settings.max_connections_per_address or None
-                            ),
-                            refusal=REFUSAL,
-                        )
+                    inherited = is_inherited(settings.listen)
+                    serve = partial(
+                        serve_tcp,
+                        parts.ingress.handle,
+                        ingress_listeners,
+                        name="ingress",
+                        drain=drain,
+                        limits=TcpLimits(
+                            settings.max_connections, settings.max_connections_per_address or None
+                        ),
+                        refusal=REFUSAL,
+                        introduction=introduction(settings),
+                        inherited=inherited,
                     )
+                    if not inherited:
+                        await handlers.start(serve)
                     await handlers.start(
                         partial(
                             serve_asgi,
@@ -214,6 +218,8 @@ async def run_conductor(
                         )
                     )
                     await _wait_known(parts, settings.trunk_connect_timeout, drain)
+                    if inherited:
+                        await handlers.start(serve)
                     task_status.started(ports)
                     _log.info("conductor ready", ingress=ports.ingress_address, api=ports.api_address)
                     await drain.wait()

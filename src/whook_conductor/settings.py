@@ -40,7 +40,12 @@ class ConductorSettings(Settings):
         "the project: for those without wildcard DNS.",
     )
     trusted_proxies: tuple[IPvAnyNetwork, ...] = Field(
-        (), description="Load balancers: their X-Forwarded-* fields are believed."
+        (), description="Load balancers: their X-Forwarded-* fields are believed, and their PROXY headers."
+    )
+    proxy_protocol: Literal["off", "v1", "v2", "both"] = Field(
+        "off",
+        description="Version of the PROXY protocol with which each connection to the ingress begins. Any "
+        "other connection is closed, and so is one that is not from trusted_proxies.",
     )
 
     max_head: int = Field(65_536, ge=1_024, le=196_608, description="Longest request head; 431 beyond it.")
@@ -184,6 +189,8 @@ class ConductorSettings(Settings):
     def _check_timeouts(self) -> Self:
         if self.header_timeout > self.idle_timeout:
             raise ValueError("header_timeout must not be longer than idle_timeout")
+        if self.proxy_protocol != "off" and not self.trusted_proxies:
+            raise ValueError("proxy_protocol needs trusted_proxies: nobody else's headers are believed")
         return self
 
     def public_url(self, project: str, ingress_port: int) -> str:

@@ -67,7 +67,7 @@ class Storing(Dialogue):
                     return await self.refuse(running.answer)
         if refusal.answer not in answers.BUFFERABLE or not self.may_store():
             return await self.refuse(refusal.answer)
-        close = self.context.drain.begun
+        close = self.context.drain.announced
         data = await self._store(refusal.answer, close=close)
         head, sender = self.head, self.sender
         reuse = self.upload.complete and head.keep_alive and not close
@@ -188,7 +188,7 @@ class Storing(Dialogue):
                 sender.abort()
             return False
         reuse = upload.complete and head.keep_alive and head.version != b"1.0"
-        close = self.context.drain.begun or not reuse
+        close = self.context.drain.announced or not reuse
         data = self._refusal(answer, close=close)
         sender.phase = Phase.RESPONDING
         if close and (head.keep_alive or not upload.complete):
@@ -267,7 +267,7 @@ class Storing(Dialogue):
     async def answer_duplicate(self) -> bool:
         """Acknowledge what was taken before; return whether the connection can be used again."""
         outcome, sender, head = self.outcome, self.sender, self.head
-        keep = self.upload.complete and head.keep_alive and not self.context.drain.begun
+        keep = self.upload.complete and head.keep_alive and not self.context.drain.announced
         outcome.result, outcome.slug, outcome.status = "refused", "duplicate", 200
         sender.phase = Phase.RESPONDING
         if not keep and (head.keep_alive or not self.upload.complete):

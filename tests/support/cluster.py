@@ -17,13 +17,14 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.support.activation import holding
 from tests.support.certificates import self_signed
 from tests.support.deadlines import DEADLINE
 from tests.support.haproxy import Haproxy, find_haproxy, render, running_haproxy
 from tests.support.load import Front
 from tests.support.postgres import Postgres, running_postgres
 from tests.support.redis_server import RedisServer
-from tests.support.whook_process import WhookProcess, clean_environment
+from tests.support.whook_process import Launcher, WhookProcess, clean_environment
 
 START = 2 * DEADLINE
 TOKEN = "admin token"
@@ -47,12 +48,14 @@ class Member:
     env: dict[str, str]
     ports: tuple[int, ...]
     admin: int
+    launcher: Launcher | None = None
     process: WhookProcess | None = None
     past: list[WhookProcess] = field(default_factory=list)
 
     def start(self) -> None:
         """Start it, without waiting until it is ready."""
-        self.process = WhookProcess(home=self.home, env=self.env, module=f"whook_{self.service}.main")
+        module = f"whook_{self.service}.main"
+        self.process = WhookProcess(home=self.home, env=self.env, module=module, launcher=self.launcher)
 
     def wait_ready(self) -> None:
         """Wait until it serves."""
@@ -197,10 +200,12 @@ def running_cluster(
     settings: dict[str, str] | None = None,
     durable: bool = False,
     balanced: bool = True,
+    activated: bool = False,
 ) -> Iterator[Cluster]:
     """Run a cluster until the block ends; given once all is ready. ``settings`` are WHOOK_… variables.
 
     A ``balanced`` one has HAProxy in front where it is installed, and the two conductors that it names.
+    The conductors of an ``activated`` one have their ingress from a supervisor, which holds it all the time.
     Only a ``durable`` one can store webhooks: the Redis of the others forgets everything when it is killed.
     """
     with ExitStack() as stack:
@@ -223,6 +228,10 @@ def running_cluster(
             **(settings or {}),
         }
         auth, *others = _members(folder, common, conductors, relays)
+        if activated:
+            for member in others:
+                if member.service == "conductor":
+                    stack.enter_context(activate(member))
         for member in (auth, *others):
             member.home.mkdir(parents=True, exist_ok=True)
         _migrate(auth.env, auth.home)
@@ -248,6 +257,16 @@ def running_cluster(
         except BaseException as error:
             error.add_note(cluster.story())
             raise
+
+
+@contextmanager
+def activate(member: Member) -> Iterator[None]:
+    """Hold the listening socket of a conductor, and pass it on whenever it starts."""
+    with holding("ingress") as (port, launcher):
+        member.env["WHOOK_CONDUCTOR_LISTEN"] = "systemd:ingress"
+        member.launcher = launcher
+        member.ports = (port, *member.ports[1:])
+        yield
 
 
 def _reap(cluster: Cluster) -> None:

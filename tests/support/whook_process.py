@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self, TypeVar
@@ -22,11 +23,24 @@ Event = dict[str, Any]
 T = TypeVar("T")
 
 
+@dataclass(frozen=True)
+class Launcher:
+    """How a program is started where not by itself: a command before its own, and what is open to it."""
+
+    command: tuple[str, ...] = ()
+    descriptors: tuple[int, ...] = ()
+
+
 class WhookProcess:
     """One running `whook`; a context manager that kills what is still running and waits for it."""
 
     def __init__(
-        self, *args: str, home: Path, env: dict[str, str] | None = None, module: str = "whook_cli"
+        self,
+        *args: str,
+        home: Path,
+        env: dict[str, str] | None = None,
+        module: str = "whook_cli",
+        launcher: Launcher | None = None,
     ) -> None:
         """Start it; ``module`` is another program of the project, such as ``whook_relay.main``."""
         self.args = args
@@ -38,8 +52,10 @@ class WhookProcess:
         self._changing = Changing()
         self._open_pipes = 2
         home.mkdir(parents=True, exist_ok=True)
+        launcher = launcher or Launcher()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", module, *args],
+            [*launcher.command, sys.executable, "-m", module, *args],
+            pass_fds=launcher.descriptors,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

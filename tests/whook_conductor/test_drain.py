@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
 
 import pytest
 import trio
@@ -11,6 +13,7 @@ from tests.support.async_http import get, request
 from tests.support.conductor import Rig, answer, head, open_conductor, read_body
 from tests.support.deadlines import DEADLINE
 from whook.link import Exchange
+from whook_conductor.sender import LAST_WAIT
 
 
 async def over(rig: Rig) -> None:
@@ -72,11 +75,29 @@ async def test_an_upload_and_a_stream_under_way_finish() -> None:
         await over(rig)
 
 
-async def test_a_request_that_comes_now_is_503() -> None:
-    async with open_conductor() as rig, rig.client() as client:
+async def test_a_request_that_comes_now_is_the_last_on_its_connection() -> None:
+    async with open_conductor() as rig, rig.client() as begun, rig.client() as new, rig.client() as used:
+        await used.send(get())
+        assert (await used.read_response()).values(b"connection") == []
+        await begun.send(b"GET / HTTP/1.1\r\nHost: shop.local")
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        rig.drain.begin("test")
+        await begun.send(b"host\r\n\r\n")
+        await new.send(get() + get("/second"))
+        await used.send(get())
+        for client in (begun, new, used):
+            response = await client.read_response()
+            assert (response.status, response.value(b"connection")) == (200, b"close")
+            assert await client.ending() == "end"
+        await over(rig)
+
+
+async def test_one_that_comes_too_late_to_be_finished_is_503() -> None:
+    async with open_conductor(grace=LAST_WAIT) as rig, rig.client() as client:
         await client.send(b"GET / HTTP/1.1\r\nHost: shop.local")
         await trio.testing.wait_all_tasks_blocked(0.01)
         rig.drain.begin("test")
+        await trio.sleep_until(rig.drain.deadline - LAST_WAIT / 2 + 0.01)
         await client.send(b"host\r\n\r\n")
         response = await client.read_response()
         assert (response.status, response.value(b"connection")) == (503, b"close")
@@ -84,6 +105,44 @@ async def test_a_request_that_comes_now_is_503() -> None:
         assert response.values(b"retry-after")
         assert await client.ending() == "end"
         await over(rig)
+
+
+async def test_kept_connections_are_told_before_they_are_closed() -> None:
+    async with open_conductor() as rig, rig.client() as kept, rig.client() as silent:
+        await silent.send(get())
+        assert (await silent.read_response()).values(b"connection") == []
+        rig.drain.announce()
+        await kept.send(get())
+        assert (await kept.read_response()).value(b"connection") == b"close"
+        assert await kept.ending() == "end"
+        await silent.send(get())
+        assert (await silent.read_response()).value(b"connection") == b"close"
+        assert await silent.ending() == "end"
+
+
+async def test_a_supervisors_socket_keeps_what_comes_for_the_next_conductor(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As a socket unit does it (sd_listen_fds(3)): here the supervisor is this process, too."""
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        monkeypatch.setattr("whook.chassis.activation._FIRST", sock.fileno())
+        for name, value in {"FDS": "1", "FDNAMES": "ingress", "PID": str(os.getpid())}.items():
+            monkeypatch.setenv(f"LISTEN_{name}", value)
+        async with open_conductor(listen="systemd:ingress") as first, first.client() as before:
+            await before.send(b"GET / HTTP/1.1\r\nHost: shop.local")
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            first.drain.begin("test")
+            await trio.testing.wait_all_tasks_blocked()
+            async with first.client() as after:
+                await after.send(get())
+                await before.send(b"host\r\n\r\n")
+                assert (await before.read_response()).status == 200
+                await over(first)
+                with trio.move_on_after(0.02) as waiting:
+                    await after.read_response()
+                assert waiting.cancelled_caught
+                async with open_conductor(listen="systemd:ingress"):
+                    assert (await after.read_response()).status == 200
 
 
 async def test_senders_and_far_ends_that_stall_do_not_keep_it() -> None:
@@ -105,3 +164,19 @@ async def test_senders_and_far_ends_that_stall_do_not_keep_it() -> None:
         assert await patient.ending() == "end"
         outcomes = [await rig.outcome() for _ in range(2)]
         assert {outcome.slug for outcome in outcomes} == {"stopped"}
+
+
+async def test_what_comes_as_an_idle_connection_is_given_up_is_served() -> None:
+    """Nobody told the senders, and for both the end and the request fall into the same turn of the loop."""
+    async with open_conductor() as rig, rig.client() as first, rig.client() as second:
+        for client in (first, second):
+            await client.send(get())
+            assert (await client.read_response()).status == 200
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        await trio.sleep(LAST_WAIT)  # so that the drain gives them up at once
+        await first.send(get())
+        rig.drain.begin("test")
+        await second.send(get())
+        for client in (first, second):
+            response = await client.read_response()
+            assert (response.status, response.value(b"connection")) == (200, b"close")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.support.async_http import get, post, request
 from tests.support.conductor import answer, echo, head, open_conductor, read_body
+from whook.chassis.proxy_protocol import SIGNATURE
 from whook.link import Exchange
 from whook.wire import Request, Response
 
@@ -181,4 +182,47 @@ async def test_a_trusted_proxy_speaks_for_the_sender() -> None:
         (b"X-Forwarded-Proto", b"https"),
         (b"X-Forwarded-For", b"127.0.0.1"),
         (b"X-Forwarded-Host", b"shop.localhost"),
+    ]
+
+
+async def test_the_sender_is_the_last_who_is_no_proxy() -> None:
+    seen: list[Request] = []
+
+    async def handler(exchange: Exchange) -> None:
+        seen.append(exchange.request)
+        await answer(exchange)
+
+    lines = [
+        ["X-Forwarded-For: 198.51.100.1, 203.0.113.9, 10.0.0.1", "X-Forwarded-For: 10.0.0.2"],
+        ["X-Forwarded-For: 10.0.0.1, 10.0.0.2"],
+        ["X-Forwarded-For: evil"],
+    ]
+    async with open_conductor(handler, trusted_proxies=["127.0.0.0/8", "10.0.0.0/8"]) as rig:
+        for forwarded in lines:
+            assert (await rig.ask(get("/", *forwarded))).status == 200
+    assert [request.client for request in seen] == ["203.0.113.9", "10.0.0.1", "evil"]
+
+
+async def test_the_proxy_protocol_names_the_sender_and_its_scheme() -> None:
+    seen: list[Request] = []
+
+    async def handler(exchange: Exchange) -> None:
+        seen.append(exchange.request)
+        await answer(exchange)
+
+    block = bytes([203, 0, 113, 9, 192, 0, 2, 1]) + b"\x12\x67\x01\xbb" + b"\x20\x00\x05\x01\x00\x00\x00\x00"
+    header = SIGNATURE + b"\x21\x11" + len(block).to_bytes(2, "big") + block
+    settings = {"trusted_proxies": ["127.0.0.0/8"], "proxy_protocol": "v2"}
+    async with open_conductor(handler, **settings) as rig:
+        spoofed = get("/", "X-Forwarded-For: 198.51.100.1", "X-Forwarded-Proto: gopher")
+        assert (await rig.ask(header + spoofed)).status == 200
+    (got,) = seen
+    assert (got.client, got.scheme) == ("203.0.113.9", "https")
+    fields = [(name, value) for name, value in got.headers if name.startswith(b"X-Forwarded-")]
+    assert fields == [
+        (b"X-Forwarded-For", b"198.51.100.1"),
+        (b"X-Forwarded-Proto", b"gopher"),
+        (b"X-Forwarded-For", b"203.0.113.9"),
+        (b"X-Forwarded-Host", b"shop.localhost"),
+        (b"X-Forwarded-Proto", b"https"),
     ]

@@ -32,6 +32,7 @@ def test_public_urls(settings: dict[str, object], url: str) -> None:
         {"header_timeout": 100, "idle_timeout": 10},
         {"max_head": 10},
         {"trusted_proxies": ["nonsense"]},
+        {"proxy_protocol": "both"},
         {"unknown": 1},
     ],
 )

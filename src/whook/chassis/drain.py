@@ -22,13 +22,16 @@ class Drain:
     ``grace`` is the time in seconds from its beginning to its deadline.
     """
 
-    __slots__ = ("_event", "deadline", "grace", "reason")
+    __slots__ = ("_event", "announced", "deadline", "grace", "reason")
 
     def __init__(self, grace: float = DEFAULT_GRACE) -> None:
         self.grace = grace
         self.deadline = math.inf
         """When to cancel what is left, in Trio's time; infinity until the drain has begun."""
         self.reason = ""
+        self.announced = False
+        """Whether to tell those whom one serves that it is for the last time: from the beginning at the
+        latest, earlier where `announce` says so."""
         self._event = trio.Event()
 
     @property
@@ -36,11 +39,21 @@ class Drain:
         """Whether to refuse new work."""
         return self._event.is_set()
 
+    @property
+    def late(self) -> bool:
+        """Whether less than half of the grace is left, so that what begins now might not be finished."""
+        return self.begun and trio.current_time() > self.deadline - self.grace / 2
+
+    def announce(self) -> None:
+        """Say that the drain is going to begin."""
+        self.announced = True
+
     def begin(self, reason: str) -> None:
         """Begin the drain. Later calls change nothing: the first reason and the first deadline stand."""
         if self._event.is_set():
             return
         self.reason = reason
+        self.announced = True
         self.deadline = trio.current_time() + self.grace
         self._event.set()
 

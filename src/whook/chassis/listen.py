@@ -55,6 +55,11 @@ def check_address(text: str) -> None:
         raise ValueError(f"address {text!r} has no name: write it as systemd:NAME, such as systemd:ingress")
 
 
+def is_inherited(address: str) -> bool:
+    """Return whether what ``address`` means is the supervisor's, and goes on listening when we end."""
+    return address.startswith(PREFIX)
+
+
 def format_address(host: str, port: int) -> str:
     """Return ``host:port``, an IPv6 address in brackets."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -60,10 +60,20 @@ class Peer(NamedTuple):
 
     host: str
     port: int
+    secure: bool | None = None
+    """Whether it came over TLS to the proxy that introduced it; None where nobody says."""
+
+
+class UnintroducedError(Exception):
+    """A connection was to say whom it is from and did not, or may not; its text is the reason."""
 
 
 Handler = Callable[[trio.SocketStream, Peer], Awaitable[object]]
 Refusal = bytes | Callable[[Peer, str], bytes]
+Introduction = Callable[[trio.SocketStream, Peer], Awaitable[Peer]]
+"""Reads whom a connection is really from, before anything else of it is read. Raises UnintroducedError."""
+INTRODUCTION = "introduction"
+"""The limit by which a connection is refused that was not introduced."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +112,8 @@ async def serve_tcp(
     limits: TcpLimits | None = None,
     refusal: Refusal = b"",
     stats: TcpStats | None = None,
+    introduction: Introduction | None = None,
+    inherited: bool = False,
     task_status: trio.TaskStatus[list[trio.SocketListener]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Run ``handler(stream, peer)`` in a task for each connection, until the drain is over.
@@ -110,11 +122,19 @@ async def serve_tcp(
     ``refusal(peer, limit)`` returns, ``limit`` being ``"connections"`` or ``"per-address"``) and closed. What
     a handler raises is logged and counted and ends only its own connection; the stream is closed after it.
 
+    With ``introduction`` the connections are a proxy's, which says in front of each whom it is from. Then
+    ``per_address`` counts those, and a connection that is not introduced is closed without a word.
+
+    ``inherited`` listeners are a supervisor's, so that what is not accepted waits for the next daemon.
+
     When the drain begins the listeners are closed; the handlers may finish until its deadline, when those
     left are cancelled. Then it returns. The listeners are closed in every case. Raises OSError or
     trio.ClosedResourceError if a listener breaks.
     """
     server = _Server(name, limits or TcpLimits(), refusal, stats or TcpStats())
+    if introduction is not None:
+        server.introduction = introduction
+        server.stats.refused.setdefault(INTRODUCTION, 0)
     with _published(name, server.stats):
         async with trio.open_nursery() as handlers, trio.open_nursery() as accepting:
             for listener in listeners:
@@ -122,19 +142,31 @@ async def serve_tcp(
             task_status.started(list(listeners))
             await drain.wait()
             handlers.cancel_scope.deadline = drain.deadline
-            accepting.cancel_scope.deadline = trio.current_time() + ACCEPT_TAIL
+            accepting.cancel_scope.deadline = trio.current_time() + (0 if inherited else ACCEPT_TAIL)
 
 
 class _Server:
     """The tables of one server. They change only synchronously."""
 
-    __slots__ = ("addresses", "freed", "limits", "lingering", "log", "name", "next_log", "refusal", "stats")
+    __slots__ = (
+        "addresses",
+        "freed",
+        "introduction",
+        "limits",
+        "lingering",
+        "log",
+        "name",
+        "next_log",
+        "refusal",
+        "stats",
+    )
 
     def __init__(self, name: str, limits: TcpLimits, refusal: Refusal, stats: TcpStats) -> None:
         self.name = name
         self.limits = limits
         self.refusal = refusal
         self.stats = stats
+        self.introduction: Introduction | None = None
         self.addresses: dict[str | bytes, int] = {}
         self.lingering = 0
         self.freed = trio.lowlevel.ParkingLot()
@@ -147,30 +179,42 @@ class _Server:
         if limits.connections is not None and stats.open >= limits.connections:
             return "connections"
         held = self.addresses.get(key, 0)
-        if limits.per_address is not None and held >= limits.per_address:
+        if limits.per_address is not None and held >= limits.per_address and self.introduction is None:
             return "per-address"
         self.addresses[key] = held + 1
         stats.open += 1
         stats.accepted += 1
         return None
 
+    def introduce(self, key: str | bytes, real: str | bytes) -> str | None:
+        """Count a connection of ``key`` for the address ``real``; otherwise return the limit in the way."""
+        held, limit = self.addresses.get(real, 0), self.limits.per_address
+        if limit is not None and held >= limit:
+            return "per-address"
+        self.addresses[real] = held + 1
+        self._uncount(key)
+        return None
+
     def release(self, key: str | bytes) -> None:
         """Give back the place taken for ``key``."""
         self.stats.open -= 1
+        self._uncount(key)
+        if self.freed:
+            self.freed.unpark_all()
+
+    def _uncount(self, key: str | bytes) -> None:
         held = self.addresses[key] - 1
         if held:
             self.addresses[key] = held
         else:
             del self.addresses[key]
-        if self.freed:
-            self.freed.unpark_all()
 
-    def note_refusal(self, limit: str, peer: Peer) -> None:
+    def note_refusal(self, limit: str, peer: Peer, **more: str) -> None:
         self.stats.refused[limit] += 1
         now = trio.current_time()
         if now >= self.next_log:
             self.next_log = now + REFUSAL_LOG_INTERVAL
-            self.log.warning("connection refused", limit=limit, peer=peer.host, open=self.stats.open)
+            self.log.warning("connection refused", limit=limit, peer=peer.host, open=self.stats.open, **more)
 
 
 async def _accept(
@@ -215,6 +259,10 @@ async def _connection(
     server: _Server, handler: Handler, stream: trio.SocketStream, peer: Peer, key: str | bytes
 ) -> None:
     try:
+        if server.introduction is not None:
+            peer, key, admitted = await _introduce(server, server.introduction, stream, peer, key)
+            if not admitted:
+                return
         await handler(stream, peer)
     except* _GONE:
         server.stats.gone += 1
@@ -224,6 +272,28 @@ async def _connection(
     finally:
         stream.socket.close()
         server.release(key)
+
+
+async def _introduce(
+    server: _Server, introduction: Introduction, stream: trio.SocketStream, peer: Peer, key: str | bytes
+) -> tuple[Peer, str | bytes, bool]:
+    """Return whom the connection is from, what it is counted by, and whether there is room for it."""
+    try:
+        found = await introduction(stream, peer)
+    except UnintroducedError as error:
+        server.note_refusal(INTRODUCTION, peer, reason=str(error))
+        return peer, key, False
+    if found.host == peer.host:
+        return found, key, True
+    real = _count_by(found.host)
+    limit = server.introduce(key, real)
+    if limit is None:
+        return found, real, True
+    server.note_refusal(limit, found)
+    if server.lingering < MAX_LINGERING:
+        server.lingering += 1
+        await _refuse(server, stream.socket, found, limit)
+    return found, key, False
 
 
 async def _refuse(server: _Server, sock: trio.socket.SocketType, peer: Peer, limit: str) -> None:
@@ -252,7 +322,12 @@ def _identify(address: tuple[str, int] | tuple[str, int, int, int]) -> tuple[Pee
     if host.startswith("::ffff:") and "." in host:
         host = host[7:]
         return Peer(host, address[1]), host
-    return Peer(host, address[1]), ipaddress.IPv6Address(host.partition("%")[0]).packed[:8]
+    return Peer(host, address[1]), _count_by(host)
+
+
+def _count_by(host: str) -> str | bytes:
+    """Return what an address is counted by: an IPv6 one by its /64."""
+    return ipaddress.IPv6Address(host.partition("%")[0]).packed[:8] if ":" in host else host
 
 
 @contextlib.contextmanager
