@@ -17,7 +17,7 @@ from typing import Any, Final, cast
 import trio
 
 from whook.chassis import contained
-from whook.chassis.logs import get_logger, mask
+from whook.chassis.logs import get_logger, mask_all
 from whook.chassis.settings import SettingsError
 from whook.telemetry.outbox import Outbox, Posting, open_outbox
 
@@ -80,7 +80,6 @@ class ErrorReports:
                 auto_enabling_integrations=False,
                 auto_session_tracking=False,
                 send_client_reports=False,
-                send_default_pii=False,
                 include_local_variables=False,
                 max_request_body_size="never",
                 max_breadcrumbs=0,
@@ -88,7 +87,7 @@ class ErrorReports:
                 enable_backpressure_handling=False,
                 shutdown_timeout=0,
                 spotlight=False,
-                before_send=cast("Any", _masked),
+                before_send=_masked,
             )
         except BadDsn as error:
             raise SettingsError([f"WHOOK_DAEMON_ERROR_DSN: {error}"]) from None
@@ -132,15 +131,9 @@ class ErrorReports:
             self._token.run_sync_soon(self._outbox.put, posting)
 
 
-def _masked(event: object, _hint: object) -> object:
+def _masked(event: Any, _hint: object) -> Any:
     """Return the event without any secret of the settings."""
-    if isinstance(event, str):
-        return mask(event)
-    if isinstance(event, dict):
-        return {key: _masked(value, None) for key, value in cast("dict[str, object]", event).items()}
-    if isinstance(event, (list, tuple)):
-        return [_masked(value, None) for value in cast("list[object]", event)]
-    return event
+    return mask_all(event)
 
 
 def _trouble(reason: str) -> None:

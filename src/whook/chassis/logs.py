@@ -13,7 +13,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterable, MutableMapping
-from typing import Any, Final, Literal, TextIO
+from typing import Any, Final, Literal, TextIO, cast
 
 import structlog
 
@@ -101,6 +101,7 @@ def configure_logging(
     if format == "json":
         final: list[structlog.typing.Processor] = [
             structlog.processors.format_exc_info,
+            _mask_values,
             _render_for_journal
             if _is_journal(out)
             else structlog.processors.JSONRenderer(ensure_ascii=False),
@@ -108,8 +109,7 @@ def configure_logging(
     else:
         colors = terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
         plain = structlog.dev.plain_traceback
-        final = [structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=plain)]
-    final.append(_mask_hidden)
+        final = [structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=plain), _mask_line]
     structlog.configure(
         processors=[_drop_below, *shared, *final],
         wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),  # _drop_below can change its mind
@@ -190,5 +190,23 @@ def _report(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Muta
     return event
 
 
-def _mask_hidden(_logger: Any, _method: str, line: Any) -> Any:
+def _mask_values(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Mask before JSON escapes anything: in the finished line a secret may look otherwise."""
+    return {name: mask_all(value) for name, value in event.items()} if _hidden else event
+
+
+def mask_all(value: Any) -> Any:
+    """Return the value with `mask` done to every text in it; what JSON does not know becomes its repr."""
+    if value is None or isinstance(value, (int, float)):
+        return value
+    if isinstance(value, str):
+        return mask(value)
+    if isinstance(value, dict):
+        return {mask(str(name)): mask_all(inner) for name, inner in cast("dict[Any, Any]", value).items()}
+    if isinstance(value, (list, tuple)):
+        return [mask_all(inner) for inner in cast("list[Any]", value)]
+    return mask(repr(value))  # as the renderer would
+
+
+def _mask_line(_logger: Any, _method: str, line: Any) -> Any:
     return mask(line) if isinstance(line, str) else line
