@@ -110,7 +110,9 @@ def _trace(outcome: Outcome, tracer: Tracer) -> None:
     }
     if outcome.status:
         values["http.response.status_code"] = outcome.status
-    error = outcome.slug
+    if outcome.slug:
+        values["whook.problem"] = outcome.slug
+    error = "" if outcome.result == "buffered" else outcome.slug
     if not error and (outcome.status >= _SERVER_ERROR or outcome.result == "aborted"):
         error = f"status {outcome.status}" if outcome.status else outcome.result
     event_id, attempt = outcome.event_id, outcome.attempt

@@ -24,7 +24,7 @@ from whook.telemetry.traceparent import HOPS, Hop, Trace, span_id, trace_of
 MAX_PENDING: Final = 4_096
 """Spans kept between two batches. Beyond it they are dropped: a trace may have gaps, but nobody waits."""
 BATCH_SECONDS: Final = 1.0
-"""Between two batches."""
+"""Between two batches, unless OTEL_BSP_SCHEDULE_DELAY (in milliseconds) says otherwise."""
 BATCH_SPANS: Final = 512
 """Spans in one document."""
 MAX_DOCUMENTS: Final = 16
@@ -68,6 +68,8 @@ class TraceTarget:
     headers: Mapping[str, str]
     share: float
     """Of the events whose senders say nothing about it."""
+    every: float = BATCH_SECONDS
+    """Seconds between two batches."""
 
 
 def trace_target(environ: Mapping[str, str] | None = None) -> TraceTarget | None:
@@ -99,7 +101,7 @@ def trace_target(environ: Mapping[str, str] | None = None) -> TraceTarget | None
     for pair in filter(None, given.split(",")):
         name, _, value = pair.partition("=")
         headers[name.strip().lower()] = unquote(value.strip())
-    return TraceTarget(url, headers, _share(env))
+    return TraceTarget(url, headers, _share(env), _number(env, "OTEL_BSP_SCHEDULE_DELAY", 1_000.0) / 1_000)
 
 
 def _installed() -> bool:
@@ -114,10 +116,17 @@ def _share(env: Mapping[str, str]) -> float:
     sampler = env.get("OTEL_TRACES_SAMPLER", "parentbased_always_on").removeprefix("parentbased_")
     if sampler != "traceidratio":
         return 0.0 if sampler == "always_off" else 1.0
+    return min(1.0, _number(env, "OTEL_TRACES_SAMPLER_ARG", 1.0))
+
+
+def _number(env: Mapping[str, str], name: str, default: float) -> float:
     try:
-        return min(1.0, max(0.0, float(env.get("OTEL_TRACES_SAMPLER_ARG", "1"))))
+        found = float(env.get(name) or default)
     except ValueError:
-        raise TracingUnavailable("OTEL_TRACES_SAMPLER_ARG is not a number from 0 to 1") from None
+        found = -1.0
+    if not 0 <= found < 1e9:
+        raise TracingUnavailable(f"{name} is not a number that makes sense: {env[name]}")
+    return found
 
 
 class Tracer:
@@ -214,7 +223,7 @@ async def open_tracer(
         async def gather() -> None:
             while True:
                 await tracer.gathered()
-                await trio.sleep(BATCH_SECONDS)
+                await trio.sleep(target.every)
                 await hand_over()
 
         gathering = trio.CancelScope()

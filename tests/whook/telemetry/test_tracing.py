@@ -52,11 +52,9 @@ async def test_spans_arrive_whole(collector: Collected) -> None:
     assert troubles == []
 
 
-async def test_spans_leave_while_the_process_runs(
-    collector: Collected, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tracing, "BATCH_SECONDS", 0.01)
-    target = trace_target({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": collector.otlp + "/v1/traces"})
+async def test_spans_leave_while_the_process_runs(collector: Collected) -> None:
+    url = collector.otlp + "/v1/traces"
+    target = trace_target({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": url, "OTEL_BSP_SCHEDULE_DELAY": "10"})
     async with open_tracer(target, "whook-test", "1", trouble=print) as tracer:
         assert tracer is not None
         add(tracer)
