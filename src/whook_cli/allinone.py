@@ -44,7 +44,7 @@ from whook.chassis.api import Network
 from whook.chassis.daemon import Daemon, run_daemon
 from whook.chassis.drain import Drain
 from whook.chassis.listen import ListenError, format_address
-from whook.chassis.logs import configure_logging, get_logger
+from whook.chassis.logs import configure_logging, get_logger, hide
 from whook.chassis.settings import DaemonSettings, SettingsError
 from whook.chassis.tunnel_token import Verifier
 from whook_auth.server import AuthPorts, run_auth
@@ -118,7 +118,8 @@ async def run_allinone(
     """
     _check_url("--public-url", options.public_url, ("http", "https"))
     _check_url("--tunnel-url", options.tunnel_url, ("ws", "wss"))
-    configure_logging(options.log_format, options.log_level or default_log_level)
+    level = options.log_level or default_log_level
+    configure_logging(options.log_format, level)
     try:
         settings = DaemonSettings.load(
             {
@@ -127,6 +128,8 @@ async def run_allinone(
             },
             options=_OPTIONS,
         )
+        hide([*settings.secrets(), *BackplaneSettings.load().secrets()])
+        configure_logging(options.log_format, level, exchanges=settings.log_exchanges)
         return await run_daemon(
             "whook",
             lambda daemon: _Body(options, daemon, companion).run(),
@@ -264,6 +267,7 @@ class _Body:
             verifier=verifier,
             drain=self._relay_drain,
             readiness=self._daemon.readiness,
+            tracer=self._daemon.tracer,
             task_status=task_status,
         )
 
@@ -289,6 +293,7 @@ class _Body:
             journal=MemoryJournal(),
             drain=self._daemon.drain,
             readiness=self._daemon.readiness,
+            tracer=self._daemon.tracer,
             task_status=task_status,
         )
         self._relay_drain.begin(self._daemon.drain.reason)

@@ -8,7 +8,7 @@ them. Must never let an exception group of expected failures reach the user.
 import os
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -28,6 +28,7 @@ from whook_cli.reachable import is_private
 from whook_cli.reasons import explain
 from whook_cli.respond import Responder, make_responder
 from whook_cli.session import Plan, Session
+from whook_cli.spans import open_spans
 from whook_cli.stop import Stop, cut_off, open_stop
 from whook_cli.target import Target, parse_target
 from whook_cli.tunnel import Client, holder_name
@@ -70,10 +71,12 @@ def _check_drain(seconds: float) -> None:
 @asynccontextmanager
 async def _open_handler(far: Far, output: OutputOptions, display: Display) -> AsyncGenerator[Handler]:
     handler = Handler(display, far.responder, verbose=output.verbose)
-    if far.target is None:
-        yield handler
-        return
-    async with open_pool(far.target, insecure=far.options.insecure) as pool:
+    async with AsyncExitStack() as stack:
+        handler.spans = await stack.enter_async_context(open_spans(version_line().split()[1], display))
+        if far.target is None:
+            yield handler
+            return
+        pool = await stack.enter_async_context(open_pool(far.target, insecure=far.options.insecure))
         rewrite = far.options.host_header == "rewrite"
         handler.forwarder = Forwarder(pool, rewrite_host=rewrite, opened=handler.opened)
         yield handler

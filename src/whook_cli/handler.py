@@ -18,6 +18,7 @@ from whook_cli.display import Display
 from whook_cli.forward import Forwarder, answer
 from whook_cli.records import Capture, Details, RequestRecord
 from whook_cli.respond import Responder
+from whook_cli.spans import ExchangeSpans
 from whook_cli.text import printable
 
 _REASONS: Final = {
@@ -35,6 +36,7 @@ class Handler:
         self, display: Display, responder: Responder, *, verbose: bool, forwarder: Forwarder | None = None
     ) -> None:
         self.forwarder = forwarder
+        self.spans: ExchangeSpans | None = None
         self._display = display
         self._responder = responder
         self._verbose = verbose
@@ -68,6 +70,8 @@ class Handler:
             record.seconds = time.perf_counter() - started
             self._display.show(record)
             self._count_stored(record)
+            if self.spans is not None:
+                self.spans.add(exchange.request, record, forwarded=self.forwarder is not None)
 
     def opened(self, record: RequestRecord) -> None:
         """Show a response that has begun and may take long."""
@@ -81,6 +85,7 @@ class Handler:
         return RequestRecord(
             time.time(), request.event_id, request.attempt, request.client, request.method, request.target,
             0, 0.0, 0, 0, "", exchange.watch, False, details, printable(request.origin), request.remaining,
+            exchange.link_name,
         )  # fmt: skip
 
     def _count_stored(self, record: RequestRecord) -> None:

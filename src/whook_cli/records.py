@@ -49,7 +49,8 @@ class RequestRecord:
 
     `at` is Unix time of its arrival, `seconds` how long it took; `status` is 0 when there was no answer,
     and `error` then says why. `watched` is a request that another client answers. `origin` is `live` while
-    its sender waits, else `buffered` or `replay`; `remaining` then says how many more wait.
+    its sender waits, else `buffered` or `replay`; `remaining` then says how many more wait. `tunnel` is the
+    tunnel's id, as relay and conductor log it.
     """
 
     at: float
@@ -68,6 +69,7 @@ class RequestRecord:
     details: Details | None = None
     origin: str = "live"
     remaining: int = 0
+    tunnel: str = ""
 
     @property
     def weight(self) -> int:
@@ -95,11 +97,11 @@ Record = RequestRecord | StatusRecord
 def json_line(record: Record) -> str:
     """Give the `--json` line of a record, ASCII only, without its line break.
 
-    Every line has `event` and `time`. A request has `event_id`, `attempt`, `client`, `method`, `target`,
-    `status` (null without an answer), `duration_ms`, `request_bytes`, `response_bytes`, `error` (null if
-    none), `watched`, `origin` (live, buffered, replay), `remaining`; with `--verbose` also `request_headers`,
-    `response_headers` (lists of pairs) and `request_body`, `response_body` (text, or null if not UTF-8), each
-    with `..._truncated`.
+    Every line has `event` and `time`. A request has `event_id`, `tunnel`, `attempt`, `client`, `method`,
+    `target`, `status` (null without an answer), `duration_ms`, `request_bytes`, `response_bytes`, `error`
+    (null if none), `watched`, `origin` (live, buffered, replay), `remaining`; with `--verbose` also
+    `request_headers`, `response_headers` (lists of pairs) and `request_body`, `response_body` (text, or null
+    if not UTF-8), each with `..._truncated`.
     """
     time = datetime.fromtimestamp(record.at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     if isinstance(record, StatusRecord):
@@ -108,6 +110,7 @@ def json_line(record: Record) -> str:
         "event": "open" if record.still_open else "request",
         "time": time,
         "event_id": record.event_id,
+        "tunnel": record.tunnel,
         "attempt": record.attempt,
         "client": record.client,
         "method": _text(record.method),

@@ -230,15 +230,22 @@ class Session:
                 project=plan.project,
                 public_url=url,
                 forward=plan.forward,
+                tunnel=tunnel.tunnel_id,
                 watch=plan.mode == "watch",
             )
         elif self._lost_at is not None:
             gone = trio.current_time() - self._lost_at
             self._display.status(
-                "back", f"back after {duration(gone)}: {url}", public_url=url, seconds=round(gone, 3)
+                "back",
+                f"back after {duration(gone)}: {url}",
+                public_url=url,
+                seconds=round(gone, 3),
+                tunnel=tunnel.tunnel_id,
             )
         else:
-            self._display.status("moved", f"moved to another tunnel: {url}", public_url=url)
+            self._display.status(
+                "moved", f"moved to another tunnel: {url}", public_url=url, tunnel=tunnel.tunnel_id
+            )
         self._lost_at = None
         if waiting := tunnel.grant.backlog:
             text = f"{waiting} buffered while you were away, delivering"

@@ -86,6 +86,7 @@ class Tunnel:
         ended: why it is over, None while it is not.
         going: the relay's announcement that it takes no new exchanges here.
         since: trio time at which it was taken.
+        tunnel_id: what relay and conductor call it in their logs; empty until it is up.
     """
 
     def __init__(
@@ -96,6 +97,7 @@ class Tunnel:
         self.ended: Ended | None = None
         self.going: GoAway | None = None
         self.since = 0.0
+        self.tunnel_id = ""
         self._on_change = on_change
         self._over = trio.Event()
         self._client = client
@@ -172,6 +174,7 @@ class Tunnel:
         self._answerer = Answerer(
             link, self._handler, max_exchanges=client.max_exchanges, on_goaway=self._on_goaway
         )
+        link.name = self.tunnel_id = shorten(printable(answer.tunnel_id), 64)
         heartbeat = Heartbeat(answer.heartbeat or HEARTBEAT)
         heartbeat.add(link)
         self.up = True

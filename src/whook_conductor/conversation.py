@@ -16,8 +16,10 @@ from typing import Final
 import trio
 
 from whook.backplane.ports import Route
+from whook.chassis.contained import about
 from whook.http1 import RequestHead
 from whook.link import Exchange, ExchangeReset, LinkClosed, TooManyExchanges
+from whook.telemetry.traceparent import find_traceparent
 from whook.wire import DATA_CHUNK, Request, ResetCode
 from whook_conductor import answers
 from whook_conductor.addressing import Destination
@@ -62,6 +64,8 @@ class Conversation(Storing):
         """Forward the request and answer it; return whether the connection can be used again."""
         outcome = self.outcome
         over = False
+        if self.context.traced:
+            outcome.traceparent = find_traceparent(self.head.headers)
         try:
             try:
                 keep = await self._forward_or_store(forwarding)
@@ -76,6 +80,10 @@ class Conversation(Storing):
                 self.sender.phase = Phase.LINGERING
                 self.sender.within(2 * self.context.settings.queue_timeout)
                 await self.settle_claim(taken=self.taken)
+        except Exception as error:
+            about(error, event_id=outcome.event_id, project=outcome.project, tunnel=outcome.tunnel)
+            raise
+        else:
             over = True
             return keep
         finally:
@@ -168,6 +176,9 @@ class Conversation(Storing):
         end = self.upload.whole and not self.upgrade
         if len(body) > DATA_CHUNK:
             body, end = b"", False  # see _converse
+        self.outcome.tunnel = route.tunnel_id
+        if self.context.traced:
+            self.outcome.opened = trio.current_time()
         try:
             return self.context.trunks.open(route, self._request, body, end=end)
         except TooManyExchanges:

@@ -130,6 +130,7 @@ class Courier:
         route = self._table.of(event.project_id)
         if route is None or not may_begin():
             return "broken-off", outcome, "no-tunnel", None
+        outcome.tunnel = route.tunnel_id
         trailers = event.trailers
         fits = len(body) <= DATA_CHUNK
         try:

@@ -53,6 +53,8 @@ class Context:
     buffering: Buffering
     capture: CaptureLimits | None = None
     """None where there is no history."""
+    traced: bool = False
+    """Whether outcomes are to have what their spans need."""
 
 
 class Dialogue:

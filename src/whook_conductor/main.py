@@ -91,6 +91,7 @@ async def _body(configured: Configured, daemon: Daemon) -> None:
                 journal=journal,
                 drain=drain,
                 readiness=daemon.readiness,
+                tracer=daemon.tracer,
                 task_status=task_status,
             )
 

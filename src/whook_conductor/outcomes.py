@@ -63,6 +63,12 @@ class Outcome(msgspec.Struct, gc=False):
     began_at: float = 0.0
     """When a delivery out of the queue began, in seconds since the epoch; 0 for a live one, which begins when
     it is received."""
+    tunnel: str = ""
+    """Through which it went, or was tried last."""
+    traceparent: bytes = b""
+    """The sender's, where traces are on."""
+    opened: float = 0.0
+    """When its exchange was opened, in Trio's time, where traces are on; 0 for one that was not."""
     captured: int = 0
     """Bytes of bodies that are held for the history: see `capture`."""
 

@@ -17,7 +17,6 @@ outcomes are handed on.
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -37,6 +36,7 @@ from whook.chassis.listen import bound_address, bound_port, is_inherited, open_l
 from whook.chassis.logs import get_logger
 from whook.chassis.readiness import Readiness
 from whook.chassis.tcp import TcpLimits, serve_tcp
+from whook.telemetry.tracing import Tracer
 from whook_conductor.addressing import Addressing
 from whook_conductor.api import build_api
 from whook_conductor.backlogs import BacklogTable, sync_backlogs
@@ -49,6 +49,7 @@ from whook_conductor.dispatcher import Dispatcher
 from whook_conductor.events_service import make_events_service
 from whook_conductor.ingress import REFUSAL, Ingress, introduction
 from whook_conductor.metrics import RequestTotals
+from whook_conductor.outcome_log import OutcomeLog
 from whook_conductor.outcomes import Consumer, OutcomeRecorder
 from whook_conductor.placement import Placement
 from whook_conductor.projects import ProjectCache, sync_projects
@@ -59,6 +60,7 @@ from whook_conductor.relays import watch_relays
 from whook_conductor.resolver import Resolver
 from whook_conductor.routes import RouteTable, sync_routes
 from whook_conductor.settings import ConductorSettings
+from whook_conductor.sockets import close, keep_alive
 from whook_conductor.trunks import Trunks
 
 _API_BODY: Final = 65_536
@@ -69,9 +71,6 @@ _HISTORY_SECONDS: Final = 5.0
 _API_BACKLOG: Final = 512
 """Connections to the API that wait to be accepted. A client waits 15 s for an answer: in a longer queue a
 conductor that is short of CPU would answer only those that have given up."""
-
-_KEEPALIVE: Final = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
-"""A silent connection is probed after a minute, and given up two minutes after its other end vanished."""
 
 START_PATIENCE: Final = 10.0
 """Seconds that a start waits for the directory and the trunks, before it counts as started without them: a
@@ -109,13 +108,14 @@ async def run_conductor(
     drain: Drain,
     readiness: Readiness,
     outcome_consumers: Sequence[Consumer] = (),
+    tracer: Tracer | None = None,
     task_status: trio.TaskStatus[ConductorPorts] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Run a conductor until its drain is over.
 
     Started once it knows all routes and has tried its trunks, or after `START_PATIENCE` without: then it is
     unready until it does. `outcome_consumers` get what became of every
-    request, in batches, beside the metrics.
+    request, in batches, beside the metrics. `tracer` takes the spans of webhooks.
 
     Raises:
         ListenError: an address is taken or unusable.
@@ -125,12 +125,12 @@ async def run_conductor(
         raise ValueError("cluster_key is not set: without it anyone could pass for a relay")
     with ExitStack() as sockets:
         ingress_listeners = await open_listeners(settings.listen, what="webhooks", option="--port")
-        sockets.callback(_close, ingress_listeners)
-        _keep_alive(ingress_listeners)
+        sockets.callback(close, ingress_listeners)
+        keep_alive(ingress_listeners)
         api_listeners = await open_listeners(
             settings.api, what="the API", option="--api-port", backlog=_API_BACKLOG
         )
-        sockets.callback(_close, api_listeners)
+        sockets.callback(close, api_listeners)
         ports = ConductorPorts(
             ingress_address=bound_address(ingress_listeners),
             ingress_port=bound_port(ingress_listeners),
@@ -149,7 +149,17 @@ async def run_conductor(
         )
         history = events.history
         parts = _Parts(
-            settings, directory, bus, projects, queue, blobs, history, journal, drain, outcome_consumers
+            settings,
+            directory,
+            bus,
+            projects,
+            queue,
+            blobs,
+            history,
+            journal,
+            drain,
+            outcome_consumers,
+            tracer,
         )
         control = Control(
             auth=auth,
@@ -251,6 +261,7 @@ class _Parts:
         journal: Journal,
         drain: Drain,
         consumers: Sequence[Consumer],
+        tracer: Tracer | None,
     ) -> None:
         instance = new_id("cnd")
         self.totals = RequestTotals()
@@ -259,7 +270,8 @@ class _Parts:
             capture = CaptureLimits(max_body=settings.history_max_body, scheme=settings.public_scheme)
         self.history = HistoryRecorder(history, journal, settings, capture, queue.backlogs)
         self.recorder = OutcomeRecorder(
-            [self.totals.add, *consumers, self.history.take], dropping=self.history.drop
+            [self.totals.add, OutcomeLog(tracer, trio.current_time).take, *consumers, self.history.take],
+            dropping=self.history.drop,
         )
         self.table = RouteTable()
         self.cache = ProjectCache(
@@ -315,6 +327,7 @@ class _Parts:
                 backlogs=self.backlogs,
                 buffering=self.buffering,
                 capture=capture,
+                traced=tracer is not None,
             )
         )
 
@@ -372,21 +385,3 @@ async def _wait_known(parts: _Parts, trunk_patience: float, drain: Drain) -> Non
                 await parts.trunks.wait_up(relay.id)
     if not parts.table.loaded.is_set():
         _log.warning("started without routes: unready until the directory answers", error=parts.table.outage)
-
-
-def _keep_alive(listeners: Sequence[trio.SocketListener]) -> None:
-    """Have the system look after senders that are silent; connections inherit it from their listener.
-
-    It finds out those whose machine or network has vanished, while their streamed response has nothing to
-    say.
-    """
-    for listener in listeners:
-        listener.socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for name, value in _KEEPALIVE.items():
-            if hasattr(socket, name):
-                listener.socket.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
-
-
-def _close(listeners: Sequence[trio.SocketListener]) -> None:
-    for listener in listeners:
-        listener.socket.close()

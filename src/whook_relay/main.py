@@ -54,6 +54,7 @@ async def _body(configured: Configured, daemon: Daemon) -> None:
                 refresh_keys=keys.refresh,
                 drain=daemon.drain,
                 readiness=daemon.readiness,
+                tracer=daemon.tracer,
                 task_status=task_status,
             )
 

@@ -27,9 +27,11 @@ from whook.chassis.readiness import Readiness
 from whook.chassis.tcp import TcpLimits, serve_tcp
 from whook.chassis.tunnel_token import Verifier
 from whook.link import Heartbeat, Sender
+from whook.telemetry.tracing import Tracer
 from whook.wire import GoAwayCode
 from whook_relay.denials import Denials
 from whook_relay.lease import Lease, follow_bus
+from whook_relay.observed import ObservedSwitch
 from whook_relay.releases import Releases
 from whook_relay.settings import RelaySettings
 from whook_relay.switch import Switch
@@ -74,11 +76,13 @@ async def run_relay(
     drain: Drain,
     readiness: Readiness,
     refresh_keys: Callable[[], Awaitable[None]] | None = None,
+    tracer: Tracer | None = None,
     task_status: trio.TaskStatus[RelayPorts] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Run a relay until its drain is over.
 
-    `refresh_keys` brings `verifier` up to date when a token names a key that it does not know.
+    `refresh_keys` brings `verifier` up to date when a token names a key that it does not know. `tracer` takes
+    the spans of exchanges.
 
     Raises:
         ListenError: an address is taken or unusable.
@@ -103,7 +107,7 @@ async def run_relay(
             load=0,
             version=metrics.version(),
         )
-        body = _Body(settings, relay, directory, bus, verifier, drain, refresh_keys)
+        body = _Body(settings, relay, directory, bus, verifier, drain, refresh_keys, tracer)
         with (
             body.published(),
             readiness.check("lease", body.lease.check),
@@ -123,6 +127,7 @@ class _Body:
         verifier: Verifier,
         drain: Drain,
         refresh_keys: Callable[[], Awaitable[None]] | None,
+        tracer: Tracer | None,
     ) -> None:
         agent = f"whook/{metrics.version()}"
         self._capacity = settings.capacity
@@ -133,7 +138,9 @@ class _Body:
         self._drain = drain
         self._heartbeat = Heartbeat(settings.heartbeat)
         self._sender = Sender()
-        self.switch = Switch(max_exchanges=settings.max_exchanges, max_watchers=settings.max_watchers)
+        self.switch: Switch = ObservedSwitch(
+            max_exchanges=settings.max_exchanges, max_watchers=settings.max_watchers, tracer=tracer
+        )
         self.lease = Lease(settings, directory, self.switch, relay, drain)
         self.releases = Releases(directory)
         self._kicks = RecentKicks()

@@ -19,6 +19,7 @@ def record(**changes: object) -> RequestRecord:
         "seconds": 0.0125,
         "request_bytes": 10,
         "response_bytes": 20,
+        "tunnel": "tun_7",
     }
     return RequestRecord(**(values | changes))  # type: ignore[arg-type]
 

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import cast
+from typing import Any, cast
 from unittest import mock
 
 import trio
@@ -34,9 +34,9 @@ from whook.link import (
 from whook.link.websocket import connect_websocket
 from whook.wire import PROTOCOL_VERSION, GoAway, Hello, Mode, encode_goaway, encode_hello
 from whook_relay import service
+from whook_relay.observed import ObservedSwitch
 from whook_relay.service import RelayPorts, run_relay
 from whook_relay.settings import RelaySettings
-from whook_relay.switch import Switch
 
 CLUSTER_KEY = "the cluster key of the tests"
 SIGNING_KEY = SigningKey.generate()
@@ -109,10 +109,10 @@ class Relay:
         self.readiness = Readiness(self.drain)
         self.ports = RelayPorts("", "")
         self.ended = trio.Event()
-        self._switches: list[Switch] = []
+        self._switches: list[ObservedSwitch] = []
 
     @property
-    def switch(self) -> Switch:
+    def switch(self) -> ObservedSwitch:
         """Its tables."""
         return self._switches[0]
 
@@ -126,11 +126,11 @@ class Relay:
     ) -> None:
         """Run until it has drained."""
 
-        def made(**options: int) -> Switch:
-            self._switches.append(Switch(**options))
+        def made(**options: Any) -> ObservedSwitch:
+            self._switches.append(ObservedSwitch(**options))
             return self._switches[-1]
 
-        with mock.patch.object(service, "Switch", made):
+        with mock.patch.object(service, "ObservedSwitch", made):
             await run_relay(
                 self.settings,
                 directory=directory or self.backplane.directory,
@@ -154,6 +154,7 @@ class Relay:
             "watchers": len(switch.watchers),
             "trunks": len(switch.trunks),
             "circuits": sum(len(tunnel.circuits) for tunnel in switch.tunnels.values()),
+            "observed": len(switch._seen),
             "trunk circuits": sum(len(trunk.circuits) for trunk in switch.trunks),
         }
         return {name: size for name, size in sizes.items() if size}

@@ -26,6 +26,7 @@ def test_the_line_of_a_request() -> None:
         "watched": False,
         "origin": "live",
         "remaining": 0,
+        "tunnel": "tun_7",
     }
 
 

@@ -1,7 +1,8 @@
-"""The admin endpoints of a daemon: /metrics, /healthz and /readyz.
+"""The admin endpoints of a daemon: /metrics, /healthz and /readyz, and what `verbosity_admin` has.
 
 run_daemon serves them on an address of their own, until everything else has ended. They tell about the
-process to whoever can reach them and change nothing; they must never be reachable from the public ingress.
+process to whoever can reach them and change nothing but what is logged; they must never be reachable from the
+public ingress.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from whook.chassis import metrics
+from whook.chassis import metrics, verbosity_admin
 from whook.chassis.asgi import App, AsgiLimits
 from whook.chassis.problem import CONTENT_TYPE, problem
 from whook.chassis.readiness import Degraded, Finding, Readiness, is_ready
@@ -26,11 +27,12 @@ def admin_app(readiness: Readiness) -> App:
     200. /metrics has Prometheus' text format.
     """
 
-    async def app(scope: Any, _receive: Any, send: Any) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "websocket":
             await send({"type": "websocket.close"})
             return
-        status, content_type, body = _answer(scope["method"], scope["path"], readiness)
+        changing = await verbosity_admin.answer(scope, receive)
+        status, content_type, body = changing or _answer(scope["method"], scope["path"], readiness)
         headers = [
             (b"content-type", content_type.encode()),
             (b"content-length", b"%d" % len(body)),

@@ -27,6 +27,8 @@ from whook.chassis.listen import bound_address, open_listeners
 from whook.chassis.logs import get_logger
 from whook.chassis.readiness import Readiness
 from whook.chassis.settings import DaemonSettings
+from whook.chassis.telemetry import with_telemetry
+from whook.telemetry.tracing import Tracer
 
 LAST_RESORT = 5.0
 """Seconds that cancelled work has to end. A worker thread or a shield that takes longer ends with the
@@ -45,10 +47,12 @@ _log = get_logger("whook.daemon")
 class Daemon:
     """What the body of a daemon is given."""
 
-    __slots__ = ("_alone", "_starting", "admin_address", "drain", "name", "readiness")
+    __slots__ = ("_alone", "_starting", "admin_address", "drain", "name", "readiness", "tracer")
 
-    def __init__(self, name: str, drain: Drain, *, alone: bool = False) -> None:
+    def __init__(self, name: str, drain: Drain, *, alone: bool = False, tracer: Tracer | None = None) -> None:
         self.name = name
+        self.tracer = tracer
+        """Takes spans; None where traces are off."""
         self._alone = alone
         self.drain = drain
         """Watch it: when it begins, finish."""
@@ -110,9 +114,27 @@ async def run_daemon(
     as an exception group. Raises ListenError if the admin address cannot be used, which names
     ``admin_option`` as the mend. Must run in the main thread. ``alone`` says that the process is this daemon
     and nothing else, so that its garbage collector may be tuned.
+
+    Error reports and traces, where they are configured, outlive the body by a few seconds at most. Raises
+    SettingsError if they are configured and cannot be had.
     """
-    drain = Drain(settings.drain_seconds)
-    daemon = Daemon(name, drain, alone=alone)
+
+    async def run(tracer: Tracer | None) -> int:
+        drain = Drain(settings.drain_seconds)
+        daemon = Daemon(name, drain, alone=alone, tracer=tracer)
+        return await _run(daemon, body, settings, admin_option, task_status)
+
+    return await with_telemetry(name, settings, run)
+
+
+async def _run(
+    daemon: Daemon,
+    body: Body,
+    settings: DaemonSettings,
+    admin_option: str,
+    task_status: trio.TaskStatus[Daemon],
+) -> int:
+    name, drain = daemon.name, daemon.drain
     scope = trio.CancelScope()
     stop = _Stop(scope, drain)
     listeners = (

@@ -9,10 +9,11 @@ from __future__ import annotations
 import difflib
 import os
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, get_args
+from urllib.parse import unquote, urlsplit
 
 from pydantic import Field, SecretBytes, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
@@ -102,6 +103,19 @@ class Settings(BaseSettings):
             return cls(**merged)
         except ValidationError as error:
             raise SettingsError(cls._faults(error, origins)) from None
+
+    def secrets(self) -> Iterator[str]:
+        """Give the texts that must be seen nowhere: each secret, of a URL only what is secret in it."""
+        for name in sorted(self._secrets()):
+            value = getattr(self, name)
+            text = value.get_secret_value() if isinstance(value, (SecretStr, SecretBytes)) else ""
+            if isinstance(text, bytes):
+                text = text.decode("latin-1")
+            parts = urlsplit(text) if "://" in text else None
+            if parts is None:
+                yield from (part.strip() for part in text.split(","))
+            elif found := parts.password or parts.username:
+                yield from (found, unquote(found))
 
     @classmethod
     def settings_customise_sources(
@@ -249,6 +263,13 @@ class DaemonSettings(Settings):
     )
     log_format: Literal["auto", "json", "console"] = "auto"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_exchanges: float = Field(
+        0.0, ge=0, le=1, description="Share of exchanges that get a log line each; all do at debug."
+    )
+    error_dsn: SecretStr = Field(
+        SecretStr(""), description="Where errors are reported to (Sentry's protocol); empty: nowhere."
+    )
+    error_environment: str = Field("production", description="Told with each error, and with traces.")
 
     @field_validator("admin")
     @classmethod

@@ -77,6 +77,11 @@ class Exchange:
         stream.owner = self
 
     @property
+    def link_name(self) -> str:
+        """Name of the link that carries it."""
+        return self._table.link.name
+
+    @property
     def id(self) -> int:
         """Stream id on this link."""
         return self._stream.id

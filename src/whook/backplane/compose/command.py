@@ -16,7 +16,7 @@ import json
 import os
 import sys
 import tomllib
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -29,7 +29,7 @@ from whook.backplane.ports import Unavailable
 from whook.chassis import metrics
 from whook.chassis.daemon import Daemon, run_daemon
 from whook.chassis.listen import ListenError
-from whook.chassis.logs import configure_logging
+from whook.chassis.logs import configure_logging, hide
 from whook.chassis.settings import DaemonSettings, Settings, SettingsError
 
 EXIT_SETTINGS = 2
@@ -57,6 +57,11 @@ class Configured:
 
     def __getitem__(self, kind: type[S]) -> S:
         return cast("S", self._loaded[kind])
+
+    def secrets(self) -> Iterator[str]:
+        """Give what must be seen nowhere."""
+        for settings in self._loaded.values():
+            yield from settings.secrets()
 
     def toml(self) -> str:
         """Return the settings as they count, secrets masked."""
@@ -149,7 +154,8 @@ class Command:
             if faults:
                 raise SettingsError(faults)
             daemon = configured[DaemonSettings]
-            configure_logging(daemon.log_format, daemon.log_level)
+            hide(configured.secrets())
+            configure_logging(daemon.log_format, daemon.log_level, exchanges=daemon.log_exchanges)
 
             async def main() -> int:
                 body = partial(self.body, configured)

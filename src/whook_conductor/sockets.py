@@ -1,0 +1,31 @@
+"""What the conductor does to its listening sockets. Called by `service`; knows nothing of what they carry."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Sequence
+from typing import Final
+
+import trio
+
+_KEEPALIVE: Final = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
+"""A silent connection is probed after a minute, and given up two minutes after its other end vanished."""
+
+
+def keep_alive(listeners: Sequence[trio.SocketListener]) -> None:
+    """Have the system look after senders that are silent; connections inherit it from their listener.
+
+    It finds out those whose machine or network has vanished, while their streamed response has nothing to
+    say.
+    """
+    for listener in listeners:
+        listener.socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in _KEEPALIVE.items():
+            if hasattr(socket, name):
+                listener.socket.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
+def close(listeners: Sequence[trio.SocketListener]) -> None:
+    """Close them all."""
+    for listener in listeners:
+        listener.socket.close()
