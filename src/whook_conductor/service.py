@@ -16,7 +16,6 @@ backlogs are left to other owners; then the trunks close, and the last outcomes 
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -37,6 +36,8 @@ from whook.chassis.logs import get_logger
 from whook.chassis.readiness import Readiness
 from whook.chassis.tcp import TcpLimits, serve_tcp
 from whook_conductor.addressing import Addressing
+from whook_conductor.admin import Admin
+from whook_conductor.admin_api import admin_router
 from whook_conductor.api import build_api
 from whook_conductor.backlogs import BacklogTable, sync_backlogs
 from whook_conductor.buffering import Buffering
@@ -57,6 +58,7 @@ from whook_conductor.relays import watch_relays
 from whook_conductor.resolver import Resolver
 from whook_conductor.routes import RouteTable, sync_routes
 from whook_conductor.settings import ConductorSettings
+from whook_conductor.sockets import close_all, keep_alive
 from whook_conductor.trunks import Trunks
 
 _API_BODY: Final = 65_536
@@ -67,9 +69,6 @@ _HISTORY_SECONDS: Final = 5.0
 _API_BACKLOG: Final = 512
 """Connections to the API that wait to be accepted. A client waits 15 s for an answer: in a longer queue a
 conductor that is short of CPU would answer only those that have given up."""
-
-_KEEPALIVE: Final = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
-"""A silent connection is probed after a minute, and given up two minutes after its other end vanished."""
 
 START_PATIENCE: Final = 10.0
 """Seconds that a start waits for the directory and the trunks, before it counts as started without them: a
@@ -123,12 +122,12 @@ async def run_conductor(
         raise ValueError("cluster_key is not set: without it anyone could pass for a relay")
     with ExitStack() as sockets:
         ingress_listeners = await open_listeners(settings.listen, what="webhooks", option="--port")
-        sockets.callback(_close, ingress_listeners)
-        _keep_alive(ingress_listeners)
+        sockets.callback(close_all, ingress_listeners)
+        keep_alive(ingress_listeners)
         api_listeners = await open_listeners(
             settings.api, what="the API", option="--api-port", backlog=_API_BACKLOG
         )
-        sockets.callback(_close, api_listeners)
+        sockets.callback(close_all, api_listeners)
         ports = ConductorPorts(
             ingress_address=bound_address(ingress_listeners),
             ingress_port=bound_port(ingress_listeners),
@@ -161,6 +160,15 @@ async def run_conductor(
             admission=parts.admission,
             public_url=ports.public_url,
             drain=drain,
+        )
+        admin = Admin(
+            auth=auth,
+            directory=directory,
+            bus=bus,
+            projects=projects,
+            queue=queue,
+            history=history,
+            table=parts.table,
         )
         with parts.published(readiness):
             async with trio.open_nursery() as infrastructure:
@@ -201,7 +209,7 @@ async def run_conductor(
                     await handlers.start(
                         partial(
                             serve_asgi,
-                            _app(settings, control, [events.router]),
+                            _app(settings, control, [events.router, admin_router(admin)]),
                             api_listeners,
                             name="api",
                             drain=drain,
@@ -374,21 +382,3 @@ async def _wait_known(parts: _Parts, trunk_patience: float, drain: Drain) -> Non
                 await parts.trunks.wait_up(relay.id)
     if not parts.table.loaded.is_set():
         _log.warning("started without routes: unready until the directory answers", error=parts.table.outage)
-
-
-def _keep_alive(listeners: Sequence[trio.SocketListener]) -> None:
-    """Have the system look after senders that are silent; connections inherit it from their listener.
-
-    It finds out those whose machine or network has vanished, while their streamed response has nothing to
-    say.
-    """
-    for listener in listeners:
-        listener.socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for name, value in _KEEPALIVE.items():
-            if hasattr(socket, name):
-                listener.socket.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
-
-
-def _close(listeners: Sequence[trio.SocketListener]) -> None:
-    for listener in listeners:
-        listener.socket.close()

@@ -15,6 +15,7 @@ from sqlalchemy.engine import Connection, Row
 from whook.backplane.ports import (
     Delivery,
     EventDetail,
+    EventPlace,
     EventQuery,
     EventSummary,
     State,
@@ -39,6 +40,26 @@ _FAILED: Final = sa.or_(
         sa.or_(events.c.last_problem != "", events.c.last_status == 0, events.c.last_status >= 400),
     ),
 )
+
+
+_DEAD: Final = events.c.state == sa.literal_column("'dead'")
+sa.Index("ix_events_dead", events.c.project_id, sqlite_where=_DEAD, postgresql_where=_DEAD)
+"""Dead letters are few among very many. Written out: no planner knows what a parameter will be."""
+
+
+def place(connection: Connection, event_id: str) -> EventPlace | None:
+    """Return the project that an event is of."""
+    found = sa.select(events.c.project_id, events.c.project)
+    row = connection.execute(
+        found.where(events.c.id == event_id, events.c.content.is_not(None))
+    ).one_or_none()
+    return None if row is None else EventPlace(project_id=row.project_id, project=row.project)
+
+
+def count_dead(connection: Connection) -> dict[str, int]:
+    """Return how many events are dead, by project id."""
+    counted = sa.select(events.c.project_id, sa.func.count()).where(_DEAD).group_by(events.c.project_id)
+    return {row[0]: row[1] for row in connection.execute(counted)}
 
 
 def listing(connection: Connection, sealer: Sealer, project_id: str, query: EventQuery) -> list[EventSummary]:
