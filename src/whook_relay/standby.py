@@ -18,8 +18,8 @@ from whook.chassis.logs import get_logger
 from whook.wire import GoAwayCode
 from whook_relay.switch import Switch
 
-LEAVE_SECONDS: Final = 7.5
-"""Seconds over which the clients are asked to leave, so that they do not reconnect all at once."""
+LEAVE_RATE: Final = 200.0
+"""Clients asked to leave in a second, so that they do not reconnect all at once: 19,000 are gone in 95 s."""
 MESSAGE: Final = "the relay was taken out of service by an operator"
 
 _log = get_logger("whook.relay.standby")
@@ -77,11 +77,10 @@ class Standby:
 
 async def _send_away(switch: Switch) -> None:
     """Ask every client to open its tunnel elsewhere; it keeps the old one until it has."""
-    pause = LEAVE_SECONDS / max(1, len(switch.tunnels))
     for tunnel in list(switch.tunnels.values()):
         if tunnel.id in switch.tunnels:
             switch.ask_to_leave(tunnel, GoAwayCode.DRAIN, MESSAGE)
-            await trio.sleep(uniform(0, 2 * pause))  # noqa: S311 - spreads load, keeps no secret
+            await trio.sleep(uniform(0, 2 / LEAVE_RATE))  # noqa: S311 - spreads load, keeps no secret
 
 
 async def follow_orders(
