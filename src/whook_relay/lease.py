@@ -95,7 +95,7 @@ class Lease:
                 await self._news(changed)
 
     async def _news(self, changed: trio.Event) -> None:
-        """Wait until a drain begins or the relay is taken out of service or put back."""
+        """Wait until a drain begins, or the relay is taken out of service, put back, or has become empty."""
         async with trio.open_nursery() as nursery:
 
             async def until(event: Callable[[], Awaitable[None]]) -> None:
@@ -104,6 +104,8 @@ class Lease:
 
             nursery.start_soon(until, self._drain.wait)
             nursery.start_soon(until, changed.wait)
+            if self._standby.active and self._switch.tunnels:
+                nursery.start_soon(until, self._switch.wait_empty)
 
     def check(self) -> str | Degraded | None:
         """Tell what is missing for readiness.
