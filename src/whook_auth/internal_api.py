@@ -71,6 +71,11 @@ def build_internal_api(auth: Auth, service_keys: Sequence[str]) -> APIRouter:
         project_id = await auth.authorize_project(body.principal, body.project, body.scope)
         return messages.AuthorizeAnswer(project_id=project_id)
 
+    @post(messages.AUTHORIZE_ADMIN, messages.AuthorizeAdminRequest)
+    async def authorize_admin(body: messages.AuthorizeAdminRequest) -> object:
+        await auth.authorize_admin(body.principal, body.action, body.target, change=body.change)
+        return None
+
     @post(messages.PROJECTS, messages.ProjectsRequest)
     async def projects(body: messages.ProjectsRequest) -> object:
         return messages.ProjectsAnswer(projects=await auth.projects_of(body.principal))

@@ -33,6 +33,7 @@ from whook.chassis.ids import new_id
 from whook.chassis.names import check_project_name
 from whook.chassis.tunnel_token import TunnelClaims, sign
 from whook_auth.access_token import digest, is_well_formed, new_access_token
+from whook_auth.admins import require_admin
 from whook_auth.audit import AuditTrail
 from whook_auth.cache import PrincipalCache
 from whook_auth.keys import KeyRing
@@ -168,6 +169,14 @@ class AuthService:
             if await self._store.project_id(project) != project_id:  # it changed hands meanwhile
                 raise unseen
             return project_id
+
+    async def authorize_admin(
+        self, principal: Principal, action: str, target: str = "", *, change: bool = False
+    ) -> None:
+        """Return if the principal may operate the service; audited when refused, or when it is a change."""
+        await require_admin(self._store, self.trail, principal, action, target)
+        if change:
+            await self._store.append_audit([self.trail.entry(action, actor=principal.user, target=target)])
 
     async def projects_of(self, principal: Principal) -> dict[str, str] | None:
         """Return the projects that the principal is a member of, as far as its token goes."""

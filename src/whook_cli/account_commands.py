@@ -16,6 +16,7 @@ from whook_cli.api import check_server, check_token
 from whook_cli.credentials import Login, forget_login, read_logins, store_login, stored_token
 from whook_cli.exits import Exit, ExitCode, UsageError
 from whook_cli.reachable import is_private
+from whook_cli.table import table
 from whook_cli.text import printable
 from whook_cli.tunnel import holder_name
 
@@ -165,7 +166,5 @@ def _token_row(one: TokenRecord) -> tuple[str, ...]:
 
 
 def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
-    lines = [head, *(tuple(printable(cell) for cell in row) for row in rows)]
-    widths = [max(len(line[n]) for line in lines) for n in range(len(head))]
-    for line in lines:
-        say("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    for line in table(head, rows):
+        say(line)

@@ -12,6 +12,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 from whook_cli.about import complain, say, version_line
 from whook_cli.account_app import mount
+from whook_cli.admin_app import mount as mount_admin
 from whook_cli.config import Environment, Files
 from whook_cli.events_app import mount as mount_events
 from whook_cli.exits import Exit, ExitCode, UsageError
@@ -44,6 +45,7 @@ completion = App(name="completion", help="Completion of commands and options in 
 app.command(completion)
 mount(app)
 mount_events(app)
+mount_admin(app)
 
 Shell = Literal["bash", "zsh", "fish", "powershell"]
 ShellOption = Annotated[Shell | None, Parameter(help="Which shell.", show_env_var=False)]

@@ -8,17 +8,19 @@ Every refusal is a `ProblemError` with a stable kind.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
 
 from whook.backplane.ports import (
     Auth,
+    AuthDenied,
     Backlog,
     Blobs,
     EventDetail,
+    EventPlace,
     EventQuery,
     EventSummary,
     Found,
     History,
+    Principal,
     Project,
     Projects,
     ProjectScope,
@@ -30,9 +32,6 @@ from whook.chassis.problem import ProblemError
 from whook_conductor.followers import Followers, TooManyFollowersError
 from whook_conductor.raw_event import raw_message
 from whook_conductor.refusals import authenticate, busy, refusals, unknown_project
-
-MAX_LOOKED_THROUGH: Final = 1_000
-"""Projects in which an event is looked for by its id alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,22 +90,26 @@ class Events:
         with refusals():
             principal = await authenticate(self._auth, token)
             await self._auth.authorize_project(principal, None, "events:read")
-            visible = await self._auth.projects_of(principal)
-            found = [
-                one
-                for one in await self._projects.list()
-                if visible is None or visible.get(one.name) == one.id
-            ]
-            if len(found) > MAX_LOOKED_THROUGH:
-                detail = f"You have more than {MAX_LOOKED_THROUGH} projects: say which one it is."
-                raise ProblemError(422, "invalid-request", "Invalid request", detail, errors=[])
-            for project in found if is_id(event_id, "evt") else ():
-                detail_of = await self._history.get(project.id, event_id)
-                if detail_of is not None:
-                    now = await self._auth.authorize_project(principal, project.name, "events:read")
-                    if now == project.id:
-                        return detail_of
-        raise _unknown_event()
+            place = await self._history.locate(event_id) if is_id(event_id, "evt") else None
+            if place is None or not await self._may_read(principal, place):
+                raise _unknown_event()
+            detail = await self._history.get(place.project_id, event_id)
+            if detail is None:  # deleted meanwhile
+                raise _unknown_event()
+            return detail
+
+    async def _may_read(self, principal: Principal, place: EventPlace) -> bool:
+        """Tell whether an event is of a project that the token may read.
+
+        Asked by the name that its project had: what auth knows under it now must be the same project.
+        """
+        try:
+            project_id = await self._auth.authorize_project(principal, place.project, "events:read")
+        except AuthDenied as denied:
+            if denied.reason in ("hidden", "forbidden"):
+                return False
+            raise
+        return project_id == place.project_id
 
     async def load(self, project: Project, event_id: str) -> EventDetail:
         """Return one event of a project that the caller may see. Raises `ProblemError`."""

@@ -14,6 +14,7 @@ import trio
 
 from whook.backplane.ports import (
     EventDetail,
+    EventPlace,
     EventQuery,
     EventSummary,
     Found,
@@ -155,6 +156,14 @@ class Observed:
     async def get(self, project_id: str, event_id: str) -> EventDetail | None:
         """Return one event."""
         return await self._history.get(project_id, event_id)
+
+    async def locate(self, event_id: str) -> EventPlace | None:
+        """Pass it on."""
+        return await self._history.locate(event_id)
+
+    async def dead_letters(self) -> dict[str, int]:
+        """Pass it on."""
+        return await self._history.dead_letters()
 
     async def size(self) -> HistorySize:
         """Return what the history takes."""

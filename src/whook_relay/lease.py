@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from itertools import islice
 from typing import Final
@@ -35,6 +36,7 @@ from whook.chassis.readiness import Degraded
 from whook.wire import GoAwayCode
 from whook_relay.held import State, Tunnel
 from whook_relay.settings import RelaySettings
+from whook_relay.standby import Standby
 from whook_relay.switch import Switch
 
 #: Seconds before a token's end, or else half its life, at which its client is asked to come with a new one.
@@ -61,12 +63,14 @@ class Lease:
         switch: Switch,
         relay: RelayInfo,
         drain: Drain,
+        standby: Standby,
     ) -> None:
         self._settings = settings
         self._directory = directory
         self._switch = switch
         self._relay = relay
         self._drain = drain
+        self._standby = standby
         self.held = trio.Event()
         """It was held at least once."""
         self.told_draining = trio.Event()
@@ -77,12 +81,13 @@ class Lease:
     async def run(self) -> None:
         """Announce the relay and renew its lease for ever; put its routes back when the lease was lost."""
         while True:
+            changed = self._standby.changed  # taken before it is told, so that no change is missed
             self._missing = await self._renew(first=not self.held.is_set())
             _renew_tokens(self._switch)
-            await self._pause()
+            await self._pause(changed)
 
-    async def _pause(self) -> None:
-        """Wait for the next renewal: it is due at once when a drain begins, and soon when one has failed."""
+    async def _pause(self, changed: trio.Event) -> None:
+        """Wait for the next renewal: it is due at once when there is news, and soon when one has failed."""
         interval = self._settings.lease_interval
         if self._missing is not None:
             await trio.sleep(interval * _AFTER_FAILURE)
@@ -90,7 +95,20 @@ class Lease:
             await trio.sleep(interval)
         else:
             with trio.move_on_after(interval):
-                await self._drain.wait()
+                await self._news(changed)
+
+    async def _news(self, changed: trio.Event) -> None:
+        """Wait until a drain begins, or the relay is taken out of service, put back, or has become empty."""
+        async with trio.open_nursery() as nursery:
+
+            async def until(event: Callable[[], Awaitable[None]]) -> None:
+                await event()
+                nursery.cancel_scope.cancel(reason="there is news")
+
+            nursery.start_soon(until, self._drain.wait)
+            nursery.start_soon(until, changed.wait)
+            if self._standby.active and self._switch.tunnels:
+                nursery.start_soon(until, self._switch.wait_empty)
 
     def check(self) -> str | Degraded | None:
         """Tell what is missing for readiness.
@@ -102,14 +120,15 @@ class Lease:
 
     async def _renew(self, *, first: bool) -> str | Degraded | None:
         """Return what is missing for readiness."""
-        relay = replace(self._relay, load=len(self._switch.tunnels), draining=self._drain.begun)
+        leaving = self._drain.begun
+        relay = replace(self._relay, load=len(self._switch.tunnels), draining=leaving or self._standby.active)
         try:
             if first:  # an earlier process of this name may have left routes to tunnels that died with it
                 await self._directory.withdraw(relay.id)
             renewed = await self._directory.announce(relay, self._settings.lease_ttl)
             self.held.set()
             self.state.renewed(again=not first and not renewed)
-            if relay.draining:
+            if leaving:
                 self.told_draining.set()
             if not renewed:
                 claims = self._switch.claims
@@ -249,6 +268,7 @@ def _kick(switch: Switch, kicks: RecentKicks, message: bytes) -> None:
             project=tunnel.project,
             user_id=tunnel.user_id,
             token_id=tunnel.token_id,
+            tunnel_id=tunnel.id,
         ):
             switch.retire(tunnel, GoAwayCode.REVOKED, kick.reason, now=True)
 
@@ -280,6 +300,7 @@ def _apply_kicks(switch: Switch, kicks: RecentKicks) -> None:
             user_id=tunnel.user_id,
             token_id=tunnel.token_id,
             issued_at=tunnel.issued_at,
+            tunnel_id=tunnel.id,
         )
         if kick is not None:
             switch.retire(tunnel, GoAwayCode.REVOKED, kick.reason, now=True)

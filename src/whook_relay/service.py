@@ -1,7 +1,7 @@
 """The relay's supervision tree. `run_relay` is called by the composition root with its ports open.
 
 relay body
-└─ infrastructure: lease, bus, sender, heartbeat, releases  an early return is fatal
+└─ infrastructure: lease, bus, orders, sender, heartbeat, releases  an early return is fatal
 └─ listeners → tunnels, trunks                   end with the drain, at its deadline by force
 """
 
@@ -34,6 +34,7 @@ from whook_relay.lease import Lease, follow_bus
 from whook_relay.observed import ObservedSwitch
 from whook_relay.releases import Releases
 from whook_relay.settings import RelaySettings
+from whook_relay.standby import Standby, follow_orders
 from whook_relay.switch import Switch
 from whook_relay.trunks import Trunks
 from whook_relay.tunnels import PATH, Tunnels
@@ -141,7 +142,8 @@ class _Body:
         self.switch: Switch = ObservedSwitch(
             max_exchanges=settings.max_exchanges, max_watchers=settings.max_watchers, tracer=tracer
         )
-        self.lease = Lease(settings, directory, self.switch, relay, drain)
+        self._standby = Standby(settings.relay_id)
+        self.lease = Lease(settings, directory, self.switch, relay, drain, self._standby)
         self.releases = Releases(directory)
         self._kicks = RecentKicks()
         self.admission = Admission(settings.handshakes_per_second, settings.max_handshakes)
@@ -159,7 +161,8 @@ class _Body:
             denials=Denials(bus, settings.relay_id),
             kicks=self._kicks,
             refresh_keys=refresh_keys,
-            lacking=self.lease.check,
+            lacking=lambda: self._standby.check() or self.lease.check(),
+            standby=self._standby,
         )
         # Trunks carry what the tunnels finish, so they end after them.
         self._trunk_drain = Drain(grace=drain.grace)
@@ -213,6 +216,8 @@ class _Body:
             await infrastructure.start(
                 follow_bus, self._bus, self._directory, switch, self._kicks, self._lease_interval
             )
+            await infrastructure.start(follow_orders, self._bus, self._standby, self._lease_interval)
+            infrastructure.start_soon(self._standby.run, switch, name="standby")
             infrastructure.start_soon(self._sender.run, name="sender")
             infrastructure.start_soon(self._heartbeat.run, name="heartbeat")
             infrastructure.start_soon(self.releases.run, name="releases")

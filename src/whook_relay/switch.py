@@ -113,7 +113,8 @@ class Switch:
     async def wait_empty(self) -> None:
         """Wait until no tunnel is open."""
         while self.tunnels:
-            self._empty = trio.Event()
+            if self._empty.is_set():
+                self._empty = trio.Event()
             await self._empty.wait()
 
     async def wait_no_trunks(self) -> None:

@@ -48,6 +48,8 @@ from whook_relay.held import Tunnel
 from whook_relay.lease import RENEW_BEFORE, replace_tunnel, route_of
 from whook_relay.releases import Releases
 from whook_relay.settings import RelaySettings
+from whook_relay.standby import MESSAGE as STANDBY
+from whook_relay.standby import Standby
 from whook_relay.switch import Switch
 
 PATH: Final = "/v1/tunnel"
@@ -97,11 +99,14 @@ class Tunnels:
         kicks: RecentKicks,
         refresh_keys: Callable[[], Awaitable[None]] | None = None,
         lacking: Callable[[], object] = lambda: None,
+        standby: Standby,
     ) -> None:
         """`refresh_keys` brings the verifier up to date for a token that names an unknown key.
 
-        `lacking` tells why the relay can hold no route now, None when it can.
+        `lacking` tells why the relay can hold no route now, None when it can. `standby` says whether an
+        operator has taken it out of service.
         """
+        self._standby = standby
         self._lacking = lacking
         self._releases = releases
         self._admission = admission
@@ -284,6 +289,8 @@ class Tunnels:
             raise _Refused(GoAwayCode.FULL, f"{tunnel.project} has as many onlookers as it may", _RETRY_FULL)
         if self._drain.begun:  # since the handshake: those that are told to leave have been told
             raise _Refused(GoAwayCode.DRAIN, f"the relay is going away: {self._drain.reason}")
+        if self._standby.active:
+            raise _Refused(GoAwayCode.DRAIN, STANDBY)
         kick = self._find_kick(claims)
         if kick is not None:  # since the handshake
             raise _Refused(GoAwayCode.REVOKED, kick.reason)

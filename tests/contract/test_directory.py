@@ -43,6 +43,17 @@ async def test_announce_says_whether_the_lease_is_new(directory: Directory) -> N
     assert await directory.announce(relay(), LONG) is False
 
 
+async def test_leases_say_how_long_they_last(directory: Directory) -> None:
+    assert await directory.leases() == []
+    await directory.announce(relay(), LONG)
+    await directory.announce(relay("r2"), 2 * LONG)
+    first, second = sorted(await directory.leases(), key=lambda lease: lease.relay.id)
+    assert (first.relay, second.relay) == (relay(), relay("r2"))
+    assert 0 < first.left <= LONG < second.left <= 2 * LONG
+    await directory.withdraw("r1")
+    assert [lease.relay.id for lease in await directory.leases()] == ["r2"]
+
+
 async def test_a_lease_must_last(directory: Directory) -> None:
     for ttl in (0, -1, float("nan")):
         with pytest.raises(ValueError, match="lease"):

@@ -12,7 +12,7 @@ import trio
 
 from tests.support.history import SHOP, T0, answered, delivered, news, stored_event
 from tests.support.twins import StoreTwin
-from whook.backplane.ports import EventQuery, EventSummary, History, Record
+from whook.backplane.ports import EventPlace, EventQuery, EventSummary, History, Record
 from whook.backplane.sql.history_packs import Packing
 from whook.chassis.ids import new_id
 from whook.chassis.sealing import Sealer
@@ -69,6 +69,33 @@ async def test_an_event_is_its_projects_alone(history: History) -> None:
     assert await history.get("prj_blog", mine.event_id) is None
     assert ids(await history.find("prj_blog", EventQuery())) == [theirs.event_id]
     assert ids(await history.follow("prj_blog", 0, 10)) == [theirs.event_id]
+
+
+async def test_an_event_is_located_by_its_id_alone(history: History) -> None:
+    mine, theirs = answered(), answered(project_id="prj_blog")
+    await history.record([mine, theirs])
+    assert await history.locate(mine.event_id) == EventPlace(project_id=SHOP, project="shop")
+    place = await history.locate(theirs.event_id)
+    assert place is not None
+    assert place.project_id == "prj_blog"
+    assert await history.locate(new_id("evt")) is None
+    assert await history.locate("' or 1=1 --") is None
+    # Of one whose delivery is known before itself there is nothing to show yet.
+    event = stored_event()
+    await history.record([news(event, "answered", delivered(event), known=True)])
+    assert await history.locate(event.id) is None
+    await history.record([news(event, "buffered")])
+    assert await history.locate(event.id) is not None
+
+
+async def test_dead_letters_are_counted_by_project(history: History) -> None:
+    assert await history.dead_letters() == {}
+    first, second = stored_event(), stored_event()
+    await history.record([answered(), news(first, "dead"), news(second, "dead")])
+    await history.record([msgspec.structs.replace(answered(project_id="prj_blog"), state="dead")])
+    assert await history.dead_letters() == {SHOP: 2, "prj_blog": 1}
+    await history.record([news(first, "answered", delivered(first), at=T0 + 9, known=True)])
+    assert await history.dead_letters() == {SHOP: 1, "prj_blog": 1}
 
 
 async def test_the_later_state_stands_in_whatever_order_it_comes(history: History) -> None:

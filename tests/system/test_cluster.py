@@ -14,6 +14,7 @@ from tests.support.cluster import Member
 from tests.support.haproxy import find_haproxy
 from tests.support.load import send
 from tests.support.site import FULL, SECONDS, TUNNELS, Site, log_time, tunnels
+from whook_cli.app import run
 
 pytestmark = pytest.mark.timeout(400)
 BACK_WITHIN = 5.0
@@ -46,6 +47,24 @@ def test_rolling_restart_loses_nothing(site: Site) -> None:
             site.restart(member, load)
         load.wait_for_seconds(max(1.0, SECONDS - (time.monotonic() - begun)))
     print(f"\n{len(members)} restarts: {load.summary()}")
+    assert not load.failed(), f"{load.failed()[:5]} of {len(load.sent)}; logs in {site.folder}"
+    site.check_each_once(load)
+    assert all(site.crowd.up().values())
+
+
+def test_an_operator_drains_a_relay_and_puts_it_back(site: Site) -> None:
+    """Through the API, Redis and the bus: every tunnel moves, nothing is lost, and it takes tunnels again."""
+    cluster = site.cluster
+    victim = max(cluster.relays, key=tunnels)
+    account = ("--server", cluster.api(), "--token", cluster.token)
+    with site.load() as load:
+        load.wait_for_seconds(0.5)
+        assert run(["admin", "drain", victim.name, "--wait", "--timeout", "60", *account]) == 0
+        assert tunnels(victim) == 0
+        assert sum(map(tunnels, cluster.relays)) == TUNNELS
+        assert run(["admin", "drain", victim.name, "--undo", *account]) == 0
+        load.wait_for_seconds(0.5)
+    print(f"\n{victim.name} drained: {load.summary()}")
     assert not load.failed(), f"{load.failed()[:5]} of {len(load.sent)}; logs in {site.folder}"
     site.check_each_once(load)
     assert all(site.crowd.up().values())

@@ -92,6 +92,15 @@ class HttpAuth:
         answer = await self._connection.post(messages.AUTHORIZE_PROJECT, body)
         return _decode(answer, messages.AuthorizeAnswer).project_id
 
+    async def authorize_admin(
+        self, principal: Principal, action: str, target: str = "", *, change: bool = False
+    ) -> None:
+        """Return if the principal may operate the service. Raises AuthDenied and Unavailable."""
+        body = messages.AuthorizeAdminRequest(
+            principal=principal, action=action, target=target, change=change
+        )
+        await self._connection.post(messages.AUTHORIZE_ADMIN, body)
+
     async def projects_of(self, principal: Principal) -> dict[str, str] | None:
         """Return the ids, by name, of the projects that the principal may see; None means all of them."""
         body = messages.ProjectsRequest(principal=principal)

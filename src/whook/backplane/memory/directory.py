@@ -20,6 +20,7 @@ from whook.backplane.ports import (
     LeaseLost,
     RelayGone,
     RelayInfo,
+    RelayLease,
     RelaySet,
     Route,
     RouteGone,
@@ -90,6 +91,12 @@ class MemoryDirectory:
         """Return every relay with a lease."""
         await self._enter()
         return [lease.relay for lease in self._leases.values()]
+
+    async def leases(self) -> list[RelayLease]:
+        """Return every relay with a lease, and how long that lasts."""
+        await self._enter()
+        now = trio.current_time()
+        return [RelayLease(relay=lease.relay, left=lease.expires - now) for lease in self._leases.values()]
 
     async def claim(
         self,

@@ -89,6 +89,16 @@ class Auth(Protocol):
         """
         ...
 
+    async def authorize_admin(
+        self, principal: Principal, action: str, target: str = "", *, change: bool = False
+    ) -> None:
+        """Return if the principal may operate the service: a token of the scope ``admin``, held by an admin.
+
+        ``action`` and ``target`` are for the audit trail, which has every refusal and, with ``change``, what
+        was allowed as well. Raises AuthDenied (forbidden).
+        """
+        ...
+
     async def projects_of(self, principal: Principal) -> dict[str, str] | None:
         """Return the ids, by name, of the projects that the principal may see; None means all of them."""
         ...

@@ -17,6 +17,7 @@ PREFIX: Final = "/internal/v1"
 AUTHENTICATE: Final = f"{PREFIX}/authenticate"
 AUTHORIZE_TUNNEL: Final = f"{PREFIX}/authorize-tunnel"
 AUTHORIZE_PROJECT: Final = f"{PREFIX}/authorize-project"
+AUTHORIZE_ADMIN: Final = f"{PREFIX}/authorize-admin"
 PROJECTS: Final = f"{PREFIX}/projects"
 TUNNEL_TOKENS: Final = f"{PREFIX}/tunnel-tokens"
 BATCH: Final = f"{PREFIX}/batch"
@@ -62,6 +63,15 @@ class AuthorizeProjectRequest(msgspec.Struct, frozen=True):
     principal: Principal
     project: str | None
     scope: ProjectScope
+
+
+class AuthorizeAdminRequest(msgspec.Struct, frozen=True):
+    """Asks whether the principal may operate the service; the rest is for the audit trail."""
+
+    principal: Principal
+    action: str
+    target: str
+    change: bool
 
 
 class ProjectsRequest(msgspec.Struct, frozen=True):

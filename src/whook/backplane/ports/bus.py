@@ -23,9 +23,11 @@ TOPIC_BACKLOG = "backlog"
 published by conductors."""
 TOPIC_AUDIT = "audit"
 """Denied: refusals for auth's audit trail. Published by relays, whose logs have them as well."""
+TOPIC_ORDERS = "orders"
+"""RelayOrder: what an operator wants of a relay. Published by conductors, kept for those who miss it."""
 
 
-TOPICS = (TOPIC_AUDIT, TOPIC_KICK, TOPIC_PROJECTS, TOPIC_RELAYS, TOPIC_ROUTES)
+TOPICS = (TOPIC_AUDIT, TOPIC_KICK, TOPIC_ORDERS, TOPIC_PROJECTS, TOPIC_RELAYS, TOPIC_ROUTES)
 
 KEPT = 4096
 """Messages kept for a topic: about 1 MB."""

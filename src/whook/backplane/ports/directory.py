@@ -32,6 +32,15 @@ class RelayInfo:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RelayLease:
+    """A relay with its lease."""
+
+    relay: RelayInfo
+    left: float
+    """Seconds until it ends, unless it is renewed before."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
     """One project's way: the tunnel that answers its webhooks, and the relay that holds it."""
 
@@ -85,6 +94,10 @@ class Directory(Protocol):
 
     async def relays(self) -> list[RelayInfo]:
         """Return every relay with a lease."""
+        ...
+
+    async def leases(self) -> list[RelayLease]:
+        """Return every relay with a lease, and how long that lasts: for operators to look at."""
         ...
 
     async def claim(

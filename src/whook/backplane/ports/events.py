@@ -17,6 +17,7 @@ from whook.backplane.ports.bus import (
     TOPIC_AUDIT,
     TOPIC_BACKLOG,
     TOPIC_KICK,
+    TOPIC_ORDERS,
     TOPIC_PROJECTS,
     TOPIC_RELAYS,
     TOPIC_ROUTES,
@@ -113,6 +114,21 @@ class Denied(_Event, frozen=True, tag="denied", kw_only=True):
     """Refusals since the last one that was published: they are bounded in rate."""
 
 
+class RelayOrder(_Event, frozen=True, tag="relay-order", kw_only=True):
+    """An operator wants a relay to take no new tunnels and send its clients elsewhere, or takes that back.
+
+    Of two orders to one relay the later one stands. One from before the relay's own start is over: a relay
+    that was restarted serves again.
+    """
+
+    relay_id: str
+    drain: bool
+    at: float
+    """Unix seconds."""
+    by: str = ""
+    """Who gave it, for the log."""
+
+
 CLOCKS_DIFFER = 2.0
 """Seconds by which the clocks of two auth processes may differ, one that withdraws and one that mints."""
 
@@ -129,6 +145,8 @@ class Kick(_Event, frozen=True, tag="kick", kw_only=True):
     user_id: str = ""
     token_id: str = ""
     """The access token from which the tunnel's token was minted."""
+    tunnel_id: str = ""
+    """One tunnel alone, as an operator does; its client may come again."""
     reason: str
     """For the person at the tunnel: one clause without a full stop."""
     at: float = 0.0
@@ -137,16 +155,20 @@ class Kick(_Event, frozen=True, tag="kick", kw_only=True):
     """When the last tunnel token that was minted before it ends, in Unix seconds."""
 
     def __post_init__(self) -> None:
-        if not (self.project_id or self.project or self.user_id or self.token_id):
-            raise ValueError("a Kick must name a project, a user or a token")
+        # A reader that does not know `tunnel_id` yet finds nothing here, and passes the Kick over.
+        if not (self.project_id or self.project or self.user_id or self.token_id or self.tunnel_id):
+            raise ValueError("a Kick must name a project, a user, a token or a tunnel")
 
-    def matches(self, *, project_id: str, project: str = "", user_id: str, token_id: str) -> bool:
+    def matches(
+        self, *, project_id: str, project: str = "", user_id: str, token_id: str, tunnel_id: str = ""
+    ) -> bool:
         """Return whether a tunnel with these properties is meant."""
         return (
             self.project_id in ("", project_id)
             and self.project in ("", project)
             and self.user_id in ("", user_id)
             and self.token_id in ("", token_id)
+            and self.tunnel_id in ("", tunnel_id)
         )
 
     def covers(self, issued_at: float) -> bool:
@@ -158,7 +180,7 @@ RouteEvent = RouteSet | RouteGone | RelayGone
 RelayEvent = RelaySet | RelayGone
 ProjectEvent = ProjectSet | ProjectGone
 BacklogEvent = BacklogSet | BacklogGone | BacklogState
-Event = RouteEvent | RelayEvent | ProjectEvent | BacklogEvent | Denied | Kick
+Event = RouteEvent | RelayEvent | ProjectEvent | BacklogEvent | Denied | Kick | RelayOrder
 
 _encoder = msgspec.json.Encoder()
 _log = structlog.get_logger("whook.backplane")
@@ -202,3 +224,4 @@ decode_project_event: Decoder[ProjectEvent] = Decoder(TOPIC_PROJECTS, ProjectEve
 decode_backlog_event: Decoder[BacklogEvent] = Decoder(TOPIC_BACKLOG, BacklogEvent)
 decode_denied: Decoder[Denied] = Decoder(TOPIC_AUDIT, Denied)
 decode_kick: Decoder[Kick] = Decoder(TOPIC_KICK, Kick)
+decode_order: Decoder[RelayOrder] = Decoder(TOPIC_ORDERS, RelayOrder)

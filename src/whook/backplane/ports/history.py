@@ -110,6 +110,15 @@ class EventDetail:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EventPlace:
+    """Which project an event is of."""
+
+    project_id: str
+    project: str
+    """Its name then. Another project may have it now."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EventQuery:
     """Which events of a project are wanted. All conditions hold together."""
 
@@ -172,6 +181,17 @@ class History(Protocol):
 
         A body of None with a `body_size` says that it was not kept.
         """
+        ...
+
+    async def locate(self, event_id: str) -> EventPlace | None:
+        """Return the project that an event is of; None if it is not in the history.
+
+        Whoever asks still has to find out whether that project is theirs.
+        """
+        ...
+
+    async def dead_letters(self) -> dict[str, int]:
+        """Return how many events are dead, by project id; projects without any are left out."""
         ...
 
     async def size(self) -> HistorySize:

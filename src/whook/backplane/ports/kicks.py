@@ -15,8 +15,8 @@ KICKS_KEPT: Final = 4096
 """Kicks remembered, at about 300 bytes each. When there are more within a tunnel token's life the earliest
 are forgotten; whoever had missed one of them keeps its tunnel until the token ends."""
 
-_Names = tuple[str, str, str, str]
-_Kind = tuple[bool, bool, bool, bool]
+_Names = tuple[str, str, str, str, str]
+_Kind = tuple[bool, bool, bool, bool, bool]
 """Which of its names a Kick gives."""
 
 
@@ -33,7 +33,7 @@ class RecentKicks:
 
     def note(self, kick: Kick, now: float) -> bool:
         """Remember a Kick until its end (Unix seconds, as ``now``); return whether it was news."""
-        names = (kick.project_id, kick.project, kick.user_id, kick.token_id)
+        names = (kick.project_id, kick.project, kick.user_id, kick.token_id, kick.tunnel_id)
         known = self._kicks.get(names)
         if kick.until <= now or (known is not None and known.at >= kick.at):
             return False
@@ -45,14 +45,21 @@ class RecentKicks:
         return True
 
     def find(
-        self, *, project_id: str, project: str, user_id: str, token_id: str, issued_at: float
+        self,
+        *,
+        project_id: str,
+        project: str,
+        user_id: str,
+        token_id: str,
+        issued_at: float,
+        tunnel_id: str = "",
     ) -> Kick | None:
         """Return a Kick that is meant for the tunnel of a token with these properties."""
         # A Kick matches whatever it leaves empty, so there is one name to look for with each kind of Kick.
-        mine = (project_id, project, user_id, token_id)
+        mine = (project_id, project, user_id, token_id, tunnel_id)
         for kind in self._kinds:
-            a, b, c, d = (name if given else "" for name, given in zip(mine, kind, strict=True))
-            kick = self._kicks.get((a, b, c, d))
+            a, b, c, d, e = (name if given else "" for name, given in zip(mine, kind, strict=True))
+            kick = self._kicks.get((a, b, c, d, e))
             if kick is not None and kick.covers(issued_at):
                 return kick
         return None
@@ -79,4 +86,5 @@ class RecentKicks:
 
 
 def _kind_of(names: _Names) -> _Kind:
-    return (bool(names[0]), bool(names[1]), bool(names[2]), bool(names[3]))
+    a, b, c, d, e = names
+    return (bool(a), bool(b), bool(c), bool(d), bool(e))

@@ -16,7 +16,15 @@ from dataclasses import replace
 import msgspec
 import trio
 
-from whook.backplane.ports import LeaseLost, Recovering, RelayInfo, Route, RouteHeld, Unavailable
+from whook.backplane.ports import (
+    LeaseLost,
+    Recovering,
+    RelayInfo,
+    RelayLease,
+    Route,
+    RouteHeld,
+    Unavailable,
+)
 from whook.backplane.redis import scripts
 from whook.backplane.redis.bridge import Argument, Bridge
 from whook.backplane.redis.clock import RedisClock
@@ -40,6 +48,7 @@ SNAPSHOT_BATCH = 250
 _encoder = msgspec.json.Encoder()
 _stored_route = msgspec.json.Decoder(tuple[int, Route])
 _stored_routes = msgspec.json.Decoder(list[tuple[int, Route]])
+_stored_relay = msgspec.json.Decoder(tuple[int, RelayInfo])
 _stored_relays = msgspec.json.Decoder(list[tuple[int, RelayInfo]])
 
 _log = get_logger("whook.backplane.redis")
@@ -90,6 +99,15 @@ class RedisDirectory:
         [stored] = await self._run(scripts.RELAYS)
         self._check_settled()
         return [relay for _, relay in _stored_relays.decode(stored)]
+
+    async def leases(self) -> list[RelayLease]:
+        """Return every relay with a lease, and how long that lasts. Raises Unavailable as `relays`."""
+        found = await self._run(scripts.LEASES)
+        self._check_settled()
+        return [
+            RelayLease(relay=_stored_relay.decode(entry)[1], left=int(left) / 1000)
+            for entry, left in zip(found[::2], found[1::2], strict=True)
+        ]
 
     async def claim(
         self,

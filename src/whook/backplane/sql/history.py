@@ -14,12 +14,20 @@ from functools import partial
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from whook.backplane.ports import EventDetail, EventQuery, EventSummary, Found, HistorySize, News
+from whook.backplane.ports import (
+    EventDetail,
+    EventPlace,
+    EventQuery,
+    EventSummary,
+    Found,
+    HistorySize,
+    News,
+)
 from whook.backplane.sql.bodies import sweep_bodies
 from whook.backplane.sql.database import Database
 from whook.backplane.sql.history_packs import Packing
 from whook.backplane.sql.history_prune import Pruning, project_after, prune_beyond, prune_older
-from whook.backplane.sql.history_read import Scan, detail, following, listing
+from whook.backplane.sql.history_read import Scan, count_dead, detail, following, listing, locate
 from whook.backplane.sql.history_tables import totals
 from whook.backplane.sql.history_write import record
 from whook.chassis.sealing import Sealer
@@ -67,6 +75,14 @@ class SqlHistory:
         return await self._database.read(
             lambda connection: detail(connection, self._sealer, project_id, event_id)
         )
+
+    async def locate(self, event_id: str) -> EventPlace | None:
+        """Return which project an event is of."""
+        return await self._database.read(lambda connection: locate(connection, self._sealer, event_id))
+
+    async def dead_letters(self) -> dict[str, int]:
+        """Return how many events are dead, by project id."""
+        return await self._database.read(count_dead)
 
     async def size(self) -> HistorySize:
         """Return what the whole history takes."""

@@ -20,6 +20,7 @@ from sqlalchemy.engine import Connection, Row
 from whook.backplane.ports import (
     Delivery,
     EventDetail,
+    EventPlace,
     EventQuery,
     EventSummary,
     State,
@@ -45,6 +46,31 @@ _FAILED: Final = sa.or_(
         sa.or_(events.c.last_problem != "", events.c.last_status == 0, events.c.last_status >= 400),
     ),
 )
+
+
+_DEAD: Final = events.c.state == sa.literal_column("'dead'")
+sa.Index("ix_events_dead", events.c.project_id, sqlite_where=_DEAD, postgresql_where=_DEAD)
+"""Dead letters are few among very many. Written out: no planner knows what a parameter will be."""
+
+
+def locate(connection: Connection, sealer: Sealer, event_id: str) -> EventPlace | None:
+    """Return the project that an event is of."""
+    found = sa.select(events.c.project_id, events.c.project)
+    row = connection.execute(
+        found.where(events.c.id == event_id, events.c.content.is_not(None))
+    ).one_or_none()
+    if row is not None:
+        return EventPlace(project_id=row.project_id, project=row.project)
+    found_packed = find_packed(connection, sealer, event_id)
+    if found_packed is None:
+        return None
+    return EventPlace(project_id=found_packed.event.project_id, project=found_packed.event.project)
+
+
+def count_dead(connection: Connection) -> dict[str, int]:
+    """Return how many events are dead, by project id."""
+    counted = sa.select(events.c.project_id, sa.func.count()).where(_DEAD).group_by(events.c.project_id)
+    return {row[0]: row[1] for row in connection.execute(counted)}
 
 
 def listing(connection: Connection, sealer: Sealer, project_id: str, query: EventQuery) -> list[EventSummary]:

@@ -35,7 +35,9 @@ class Schema:
 
 
 CONDUCTOR = Schema(
-    "conductor", ("conductor_0001", "conductor_0002", "conductor_0003", "conductor_0004"), page_bytes=16_384
+    "conductor",
+    ("conductor_0001", "conductor_0002", "conductor_0003", "conductor_0004", "conductor_0005"),
+    page_bytes=16_384,
 )
 AUTH = Schema("auth", ("auth_0001", "auth_0002", "auth_0003"))
 QUEUE = Schema("queue", ("queue_0001",))

@@ -3,8 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision = "conductor_0004"
-down_revision = "conductor_0003"
+revision = "conductor_0005"
+down_revision = "conductor_0004"
 
 _BIG = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
