@@ -1,7 +1,7 @@
 """Results as JSON for machines and as a Markdown table for people, in bench/results/.
 
-The JSON of every scenario has the same shape (`Stored`): what it depends on (`machine`: versions, commit, load
-of the machine), `figures` with their rounds and units, named `series`, the in-run `references` that the
+The JSON of every scenario has the same shape (`Stored`): what it depends on (`machine`: versions, commit,
+load), `figures` with their rounds and units, named `series`, the in-run `references` that the
 figures are to be held against, and in `results` whatever else the scenario tells. `bench.compare` and
 `bench.plots` read nothing but that.
 """
