@@ -59,7 +59,7 @@ class Crowd:
         self._folder = folder
         self._stack = stack
         self._clients: dict[int, list[Child]] = {}
-        self._key = _signing_key(cluster)
+        self._key = signing_key(cluster)
         self.tunnels = [0] * len(cluster.relays)
         self.opened = 0.0
         """Tunnels opened in a second, the last time."""
@@ -173,11 +173,28 @@ def pid_of(member: Member) -> int:
     return member.process.pid
 
 
-def _signing_key(cluster: Cluster) -> str:
+def signing_key(cluster: Cluster) -> str:
+    """The key with which auth signs tunnel tokens."""
     found = cluster.postgres.execute(
         cluster.postgres.url("auth"), "SELECT private_pem FROM signing_keys ORDER BY signs_from DESC LIMIT 1"
     )
     return bytes(found[0][0]).decode()
+
+
+def add_projects(cluster: Cluster, prefix: str, count: int) -> None:
+    """Make projects of the cluster's first user, as the API would, one for each number below `count`."""
+    columns = f"'{prefix}' || n, now() FROM generate_series(0, {count - 1}) n"
+    postgres = cluster.postgres
+    postgres.execute(
+        postgres.url("conductor"),
+        f"INSERT INTO projects (id, name, created_at) SELECT 'prj_{prefix}' || n, {columns}",
+    )
+    owner = "(SELECT id FROM users LIMIT 1)"
+    postgres.execute(
+        postgres.url("auth"),
+        "INSERT INTO project_owners (project_id, user_id, project, claimed_at) "
+        f"SELECT 'prj_{prefix}' || n, {owner}, {columns}",
+    )
 
 
 def say(line: str) -> None:
@@ -197,10 +214,6 @@ def running_crowd(
         cluster = stack.enter_context(
             running_cluster(folder, conductors=1, relays=relays, settings=chosen, balanced=False)
         )
-        cluster.postgres.execute(
-            cluster.postgres.url("conductor"),
-            "INSERT INTO projects (id, name, created_at) "
-            f"SELECT 'prj_{PREFIX}' || n, '{PREFIX}' || n, now() FROM generate_series(0, {relays * room - 1}) n",
-        )
+        add_projects(cluster, PREFIX, relays * room)
         clients = stack.enter_context(ExitStack())  # end before the daemons
         yield Crowd(cluster, folder, room, clients, label)

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from bench.load import say
 from bench.storm_connection import ANSWERED, CLOSED, READY, Connection
-from bench.tunnel import OwnGrants, Talk, introduction, upgrade
+from bench.tunnel import OwnGrants, Talk, introduction, source_of, upgrade
 
 AT_ONCE = 48
 """Tunnels being opened at the same time: the relay always has work, and none waits for long."""
@@ -87,9 +87,7 @@ class Crowd:
     def _dial(self, number: int) -> None:
         grant = self._grants.ask(f"{self._prefix}{number}", f"crowd-{number}")
         request = upgrade(self._netloc, self._path, grant["token"])
-        # Spread over loopback addresses, as clients are over the Internet.
-        source = f"127.0.{1 + number // 200}.{1 + number % 200}"
-        connection = Connection(Tunnel(number), self._where, source, request)
+        connection = Connection(Tunnel(number), self._where, source_of(number), request)
         self._connections[connection.fd] = connection
         self._epoll.register(connection.fd, select.EPOLLOUT)
 

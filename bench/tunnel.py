@@ -171,6 +171,12 @@ class Talk:
         return found
 
 
+def source_of(number: int) -> str:
+    """Give the loopback address of a client: many, as they are over the Internet (127.0.0.0/8, RFC 1122)."""
+    group, rest = divmod(number, 50_000)
+    return f"127.{group}.{1 + rest // 200}.{1 + rest % 200}"
+
+
 def message(opcode: int, payload: bytes) -> bytes:
     """Give one WebSocket message of a client (RFC 6455 section 5.2)."""
     size = len(payload)

@@ -36,7 +36,9 @@ class Plan:
     """Longer than the 20 s from one heartbeat of an idle tunnel to its next."""
     seconds: float = 2.5
     rounds: int = 3
-    connections: int = 64
+    connections: Sequence[int] = (8, 64)
+    """Webhooks under way at once. With fewer than the ten tunnels of the reference each is alone on its tunnel
+    in both; with more the reference has several on one tunnel, which share system calls."""
     rate: float = 300.0
     """Webhooks a second in the open loop in which the latency is taken."""
 
@@ -50,17 +52,18 @@ class Size:
     conductor_kib_each: float
     idle_percent: float
     """Of one core, the relay alone."""
-    cpu_us: list[float]
-    few_us: list[float]
+    cpu_us: dict[int, list[float]]
+    """By webhooks at once: of each round, with the heartbeats of the time in which it was taken."""
+    few_us: dict[int, list[float]]
     p50_ms: float
     p99_ms: float
     max_ms: float
     opened_a_second: float
 
-    @property
-    def ratio(self) -> float:
-        """Cost of a webhook beside that at ten tunnels: the median of the rounds."""
-        return statistics.median(a / b for a, b in zip(self.cpu_us, self.few_us, strict=True))
+    def ratios(self, connections: int) -> list[float]:
+        """Cost of a webhook beside that at ten tunnels, of each round."""
+        pairs = zip(self.cpu_us[connections], self.few_us[connections], strict=True)
+        return [many / few for many, few in pairs]
 
 
 def rest(crowd: Crowd, seconds: float, relay: str = "relay-1") -> float:
@@ -80,7 +83,7 @@ class _Run:
         few.open(0, FEW)
         crowd.open(0, FEW)
         for cluster in (few, crowd):  # warm: the first webhooks cost more
-            cluster.send("--connections", str(plan.connections), "--seconds", "1")
+            cluster.send("--connections", str(max(plan.connections)), "--seconds", "1")
         self.base = crowd.resident(crowd.cluster.relays[0])
         self.conductor_base = crowd.resident(crowd.cluster.conductors[0])
         self.series: list[Series] = []
@@ -94,13 +97,16 @@ class _Run:
         idle = rest(crowd, plan.idle)
         grown = crowd.resident(crowd.cluster.relays[0]) - self.base
         conductor = crowd.resident(crowd.cluster.conductors[0]) - self.conductor_base
-        cost: dict[str, list[float]] = {"many": [], "few": []}
-        pair = {"many": crowd, "few": self.few}
+        pair = {"few": self.few, "many": crowd}
+        cost: dict[str, dict[int, list[float]]] = {
+            name: {connections: [] for connections in plan.connections} for name in pair
+        }
         for n in range(plan.rounds):
-            for name in ("few", "many") if n % 2 == 0 else ("many", "few"):
-                sent = self._closed(pair[name])
-                cost[name].append(sent.server_us)
-        # One at a time costs more for each, but shows what a sender sees while the relay has time.
+            for connections in plan.connections:
+                for name in ("few", "many") if n % 2 == 0 else ("many", "few"):
+                    options = ("--connections", str(connections), "--seconds", str(plan.seconds))
+                    cost[name][connections].append(pair[name].send(*options).server_us)
+        # At a rate that leaves the relay time: what senders see of the number of tunnels alone.
         late = crowd.send("--rate", str(plan.rate), "--seconds", str(2 * plan.seconds))
         self.series.append(distribution("latency", late.latencies_ms, {"tunnels": tunnels}))
         size = Size(
@@ -115,16 +121,16 @@ class _Run:
             max_ms=late.max_ms,
             opened_a_second=crowd.opened,
         )
+        costs = ", ".join(
+            f"{statistics.median(size.cpu_us[c]):.0f} µs ({statistics.median(size.ratios(c)):.2f} of that at {FEW}) "
+            f"at {c} at once"
+            for c in plan.connections
+        )
         say(
-            f"{tunnels:,} tunnels: {size.kib_each:.1f} KiB each, {idle:.2f} % of a core at rest, "
-            f"{statistics.median(size.cpu_us):.0f} µs a webhook ({size.ratio:.2f} of that at {FEW}), "
-            f"p99 {size.p99_ms:.1f} ms"
+            f"{tunnels:,} tunnels: {size.kib_each:.1f} KiB each, {idle:.2f} % of a core at rest, a webhook "
+            f"{costs}, p99 {size.p99_ms:.1f} ms"
         )
         return size
-
-    def _closed(self, crowd: Crowd) -> Sent:
-        plan = self.plan
-        return crowd.send("--connections", str(plan.connections), "--seconds", str(plan.seconds))
 
     def whole(self) -> dict[str, float]:
         """Spread tunnels over all relays; send a webhook to each."""
@@ -141,9 +147,9 @@ class _Run:
 
 
 HEADINGS = (
-    "tunnels", "KiB each", "conductor KiB each", "idle % of a core", "CPU µs", "CPU µs at 10", "ratio",
-    "p50 ms", "p99 ms", "max ms", "opened/s",
+    "tunnels", "KiB each", "conductor KiB each", "idle % of a core", "p50 ms", "p99 ms", "max ms", "opened/s",
 )  # fmt: skip
+COSTS = ("tunnels", "at once", "CPU µs", f"CPU µs at {FEW}", "ratio", "ratios of the rounds")
 
 
 def run(plan: Plan) -> str:
@@ -164,12 +170,19 @@ def run(plan: Plan) -> str:
     rows = [
         (
             size.tunnels, size.kib_each, size.conductor_kib_each, size.idle_percent,
-            statistics.median(size.cpu_us), statistics.median(size.few_us), size.ratio,
             size.p50_ms, size.p99_ms, size.max_ms, size.opened_a_second,
         )
         for size in sizes
     ]  # fmt: skip
-    text = markdown(HEADINGS, rows)
+    costs = [
+        (
+            size.tunnels, count, statistics.median(size.cpu_us[count]), statistics.median(size.few_us[count]),
+            statistics.median(size.ratios(count)), ", ".join(f"{ratio:.2f}" for ratio in size.ratios(count)),
+        )
+        for size in sizes
+        for count in plan.connections
+    ]  # fmt: skip
+    text = f"{markdown(HEADINGS, rows)}\n\n{markdown(COSTS, costs)}"
     if whole:
         text += "\n\n" + markdown(tuple(whole), [tuple(whole.values())])
     results: list[dict[str, object]] = [asdict(size) for size in sizes]
@@ -182,13 +195,16 @@ def run(plan: Plan) -> str:
 
 def _figures(size: Size) -> list[Figure]:
     where: dict[str, str | int | float] = {"tunnels": size.tunnels}
-    return [
+    found = [
         Figure("memory of a tunnel", "KiB", where, [size.kib_each]),
         Figure("relay at rest", "% of a core", where, [size.idle_percent]),
-        Figure("CPU per webhook", "µs", where, size.cpu_us),
-        Figure("CPU per webhook / at ten", "", where, [a / b for a, b in zip(size.cpu_us, size.few_us, strict=True)]),
         Figure("p99", "ms", where, [size.p99_ms]),
     ]
+    for count, used in size.cpu_us.items():
+        at_once = where | {"at once": count}
+        found.append(Figure("CPU per webhook", "µs", at_once, used))
+        found.append(Figure("CPU per webhook by that at ten", "", at_once, size.ratios(count)))
+    return found
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -199,13 +215,12 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--idle", type=float, default=standard.idle, help="seconds of rest at each size")
     parser.add_argument("--seconds", type=float, default=standard.seconds, help="of each round of webhooks")
     parser.add_argument("--rounds", type=int, default=standard.rounds)
-    parser.add_argument("--connections", type=int, default=standard.connections)
+    parser.add_argument("--connections", default=",".join(map(str, standard.connections)))
     parser.add_argument("--rate", type=float, default=standard.rate, help="webhooks a second, for the p99")
 
 
 def main(args: Namespace) -> str:
     """Run what the command line asks for."""
     sizes = tuple(sorted(int(size) for size in args.sizes.split(",")))
-    return run(
-        Plan(sizes, args.whole, args.idle, args.seconds, args.rounds, args.connections, args.rate)
-    )
+    connections = tuple(int(count) for count in args.connections.split(","))
+    return run(Plan(sizes, args.whole, args.idle, args.seconds, args.rounds, connections, args.rate))
