@@ -14,7 +14,10 @@ ROOT = Path(__file__).parent.parent
 
 
 def describe() -> dict[str, object]:
-    """Describe this machine and this checkout, for the head of a result file."""
+    """Describe this machine and this checkout, for the head of a result file.
+
+    `load` is the machine's load over the last 1, 5 and 15 minutes, the run's own included.
+    """
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": _git("rev-parse", "HEAD"),
@@ -24,6 +27,7 @@ def describe() -> dict[str, object]:
         "cpu": _field("/proc/cpuinfo", "model name"),
         "cores": len(os.sched_getaffinity(0)),
         "memory": _field("/proc/meminfo", "MemTotal"),
+        "load": " ".join(f"{load:.1f}" for load in os.getloadavg()),
         "versions": {name: version(name) for name in PARTS},
     }
 

@@ -7,6 +7,7 @@ local server behind it, a bare hypercorn application, and a bare httptools serve
 from __future__ import annotations
 
 import sys
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
@@ -175,3 +176,22 @@ def report(cells: Sequence[Cell]) -> str:
     table = markdown(headings, rows)
     path = save("throughput", [asdict(c) for c in cells], table)
     return f"{table}\n\n{path}"
+
+
+def numbers(text: str) -> list[int]:
+    """Read "1,16,64" or "1k,64k,1m"."""
+    units = {"k": 1024, "m": 1024 * 1024}
+    return [int(n.rstrip("km")) * units.get(n[-1:], 1) for n in text.lower().split(",")]
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Options of the command line."""
+    parser.add_argument("--connections", type=numbers, default=[1, 16, 64])
+    parser.add_argument("--sizes", type=numbers, default=numbers("1k,64k,1m"))
+    parser.add_argument("--seconds", type=float, default=2.0, help="length of each measurement")
+    parser.add_argument("--systems", default=",".join(SYSTEMS), help="which of %(default)s")
+
+
+def main(args: Namespace) -> str:
+    """Run what the command line asks for."""
+    return report(run(args.systems.split(","), args.connections, args.sizes, args.seconds))

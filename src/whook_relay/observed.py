@@ -18,7 +18,8 @@ from whook.chassis.verbosity import VERBOSITY
 from whook.telemetry.traceparent import Trace, find_traceparent
 from whook.telemetry.tracing import Tracer
 from whook.wire import ProtocolError, Request, ResetCode, decode_open, peek_route
-from whook_relay.switch import Circuit, Switch, Trunk, Tunnel
+from whook_relay.held import Circuit, Trunk, Tunnel
+from whook_relay.switch import Switch
 
 REFUSALS_PER_SECOND: Final = 20
 """Refusals told in one second. Beyond it they are only counted, by `whook_relay_refusals_total`."""

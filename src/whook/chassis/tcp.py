@@ -21,6 +21,7 @@ import trio
 from whook.chassis import metrics
 from whook.chassis.drain import Drain
 from whook.chassis.logs import get_logger
+from whook.chassis.shedding import Shedding
 
 ACCEPT_TAIL = 0.05
 """Seconds for which a draining server still accepts: connections that the kernel has already completed
@@ -114,6 +115,7 @@ async def serve_tcp(
     stats: TcpStats | None = None,
     introduction: Introduction | None = None,
     inherited: bool = False,
+    shedding: Shedding | None = None,
     task_status: trio.TaskStatus[list[trio.SocketListener]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Run ``handler(stream, peer)`` in a task for each connection, until the drain is over.
@@ -126,12 +128,13 @@ async def serve_tcp(
     ``per_address`` counts those, and a connection that is not introduced is closed without a word.
 
     ``inherited`` listeners are a supervisor's, so that what is not accepted waits for the next daemon.
+    ``shedding`` turns those away for whom there would be no time.
 
     When the drain begins the listeners are closed; the handlers may finish until its deadline, when those
     left are cancelled. Then it returns. The listeners are closed in every case. Raises OSError or
     trio.ClosedResourceError if a listener breaks.
     """
-    server = _Server(name, limits or TcpLimits(), refusal, stats or TcpStats())
+    server = _Server(name, limits or TcpLimits(), refusal, stats or TcpStats(), shedding)
     if introduction is not None:
         server.introduction = introduction
         server.stats.refused.setdefault(INTRODUCTION, 0)
@@ -158,15 +161,19 @@ class _Server:
         "name",
         "next_log",
         "refusal",
+        "shedding",
         "stats",
     )
 
-    def __init__(self, name: str, limits: TcpLimits, refusal: Refusal, stats: TcpStats) -> None:
+    def __init__(
+        self, name: str, limits: TcpLimits, refusal: Refusal, stats: TcpStats, shedding: Shedding | None
+    ) -> None:
         self.name = name
         self.limits = limits
         self.refusal = refusal
         self.stats = stats
         self.introduction: Introduction | None = None
+        self.shedding = shedding
         self.addresses: dict[str | bytes, int] = {}
         self.lingering = 0
         self.freed = trio.lowlevel.ParkingLot()
@@ -242,6 +249,8 @@ async def _accept(
                     await server.freed.park()
                 continue
             exhausted = False
+            if server.shedding is not None:
+                server.shedding.relieve(listener.socket)
             peer, key = _identify(address)
             limit = server.admit(key)
             if limit is None:
