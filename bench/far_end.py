@@ -13,7 +13,7 @@ import os
 import select
 import sys
 
-from bench.tunnel import Grants, OwnGrants, Tunnel
+from bench.tunnel import Grants, OwnGrants, Tunnel, source_of
 
 
 def say(**values: object) -> None:
@@ -47,9 +47,7 @@ def hold(grants: Grants | OwnGrants, batches: list[int]) -> None:
             for _ in range(batches.pop(0)):
                 number = len(tunnels)
                 instance = f"bench-{number}"
-                # Spread over loopback addresses, as clients are over the Internet.
-                source = f"127.0.{1 + number // 200}.{1 + number % 200}"
-                tunnel = Tunnel(grants.ask(f"idle-{number}", instance), instance, source)
+                tunnel = Tunnel(grants.ask(f"idle-{number}", instance), instance, source_of(number))
                 tunnels[tunnel.sock.fileno()] = tunnel
                 epoll.register(tunnel.sock.fileno(), select.EPOLLIN)
             say(at="ready", open=len(tunnels))

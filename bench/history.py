@@ -12,6 +12,7 @@ import sqlite3
 import statistics
 import sys
 import time
+from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -142,3 +143,17 @@ def _settled(events: object) -> int:
         count = now
         time.sleep(1.5)
     return count
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Options of the command line."""
+    parser.add_argument("--shape", choices=tuple(SHAPES), default="embedded")
+    parser.add_argument("--connections", type=int, default=64)
+    parser.add_argument("--size", type=int, default=1024)
+    parser.add_argument("--seconds", type=float, default=3.0, help="length of each measurement")
+    parser.add_argument("--rounds", type=int, default=6)
+
+
+def main(args: Namespace) -> str:
+    """Run what the command line asks for."""
+    return run(args.shape, args.connections, args.size, args.seconds, args.rounds)

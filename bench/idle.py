@@ -7,6 +7,7 @@ for each tunnel as well. The first tunnels warm a process up and are not counted
 from __future__ import annotations
 
 import sys
+from argparse import ArgumentParser, Namespace
 
 from bench.process import Child
 from bench.report import markdown, save
@@ -41,3 +42,13 @@ def run(tunnels: int) -> str:
         results.append(measure("whook serve", server.child, server.api, env, tunnels))
     table = markdown(("server", "tunnels", "KiB each", "KiB in all"), [tuple(r.values()) for r in results])
     return f"{table}\n\n{save('idle', results, table)}"
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Options of the command line."""
+    parser.add_argument("--tunnels", type=int, default=1000)
+
+
+def main(args: Namespace) -> str:
+    """Run what the command line asks for."""
+    return run(args.tunnels)

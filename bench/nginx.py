@@ -1,4 +1,4 @@
-"""nginx as the local server behind the real CLI: the cheapest there is, and the one that peers are measured with.
+"""nginx as the local server behind the real CLI: the cheapest there is, and the one peers are measured with.
 
 Used by `throughput` where nginx is installed (Debian: `nginx-light`). One process, on a free port, which
 reads and throws away what is posted to it and answers 200 with two bytes.

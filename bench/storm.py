@@ -1,7 +1,7 @@
 """Scenario `storm`: every tunnel drops at once; how long until all are back, and what others see of it.
 
 A whole cluster of real daemons (auth, conductors, relays, Redis, PostgreSQL) as the system tests start it,
-cheap clients in processes of their own (`storm_clients`), and senders at a steady rate (`storm_probe`): to
+cheap clients in processes of their own (`storm_clients`) that know their relay already, and senders at a steady rate (`storm_probe`): to
 tunnels that are already back, and to bystanders on a relay of their own that nothing happens to. Called by
 `bench.__main__`; `tests/system/test_storm.py` runs a small one with `run_storm`. It ends at its deadline at
 the latest, whatever has not come back by then.
@@ -13,6 +13,7 @@ import mmap
 import signal
 import sys
 import time
+from argparse import ArgumentParser, BooleanOptionalAction, Namespace
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
@@ -20,6 +21,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from bench.crowd import add_projects, signing_key
 from bench.process import Child, cpu_of, resident_of
 from bench.report import markdown, save
 from tests.support.cluster import Cluster, Member, running_cluster
@@ -44,7 +46,7 @@ class Plan:
     resume: bool = True
     """False: clients that ask the API for every tunnel."""
     webhooks: float = 40.0
-    opening: float = 250.0
+    opening: float = 800.0
     """How fast the tunnels are opened in the beginning."""
     deadline: float = 300.0
     settings: dict[str, str] = field(default_factory=dict)
@@ -87,15 +89,19 @@ class _Storm:
         self.state = state
         self.path = path
         self.clients: list[Child] = []
+        self.key = signing_key(cluster)
         self.spared = cluster.relays[plan.relays :]
         self.hit = cluster.relays[: plan.relays]
 
-    def start_clients(self, stack: ExitStack, first: int, count: int) -> None:
+    def start_clients(self, stack: ExitStack, first: int, count: int, relays: list[Member]) -> None:
         apis = ",".join(self.cluster.api(n) for n in range(self.plan.conductors))
         command = ["-m", "bench.storm_clients", apis, "--state", self.path, "--prefix", PREFIX]
         command += ["--first", str(first), "--count", str(count), "--rate", str(self.plan.opening)]
         command += ["--resume" if self.plan.resume else "--no-resume"]
-        child = Child(*command, name="clients", env={"WHOOK_TOKEN": self.cluster.token})
+        urls = [f"{relay.name}=ws://127.0.0.1:{relay.ports[0]}/v1/tunnel" for relay in relays]
+        command += ["--relays", ",".join(urls)]
+        env = {"WHOOK_TOKEN": self.cluster.token, "WHOOK_BENCH_KEY": self.key}
+        child = Child(*command, name="clients", env=env)
         self.clients.append(stack.enter_context(child))
         child.message()
 
@@ -166,11 +172,12 @@ def run_storm(plan: Plan) -> Outcome:
                 settings={"WHOOK_DAEMON_DRAIN_SECONDS": "10", **plan.settings},
             )
         )
+        add_projects(cluster, PREFIX, plan.tunnels + plan.bystanders)
         storm = _Storm(plan, cluster, state, str(folder / "state"))
         if spare:
             _settle_bystanders(storm, stack)
         for first in range(0, plan.tunnels, CLIENTS_EACH):
-            storm.start_clients(stack, first, min(CLIENTS_EACH, plan.tunnels - first))
+            storm.start_clients(stack, first, min(CLIENTS_EACH, plan.tunnels - first), storm.hit)
         storm.open(0, plan.tunnels, "opening")
         ports = ",".join(str(port) for port in cluster.ingress)
         command = ["-m", "bench.storm_probe", ports, "--state", storm.path, "--prefix", PREFIX]
@@ -190,7 +197,7 @@ def _settle_bystanders(storm: _Storm, stack: ExitStack) -> None:
     spared.env["WHOOK_RELAY_CAPACITY"] = str(plan.bystanders)
     spared.start()
     spared.wait_ready()
-    storm.start_clients(stack, plan.tunnels, plan.bystanders)
+    storm.start_clients(stack, plan.tunnels, plan.bystanders, storm.spared)
     storm.open(plan.tunnels, plan.bystanders, "bystanders")
     for relay in storm.hit:
         relay.start()
@@ -271,3 +278,31 @@ def run(plan: Plan) -> str:
     text = "\n\n".join([table, used, "\n".join(said)])
     results: list[dict[str, object]] = [{"plan": asdict(plan), "outcome": asdict(outcome)}]
     return f"{text}\n\n{save('storm', results, text)}"
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Options of the command line."""
+    parser.add_argument("--tunnels", type=int, default=10_000)
+    parser.add_argument("--bystanders", type=int, default=100)
+    parser.add_argument("--how", choices=("kill", "term"), default="kill", help="how the relays end")
+    parser.add_argument("--webhooks", type=float, default=40.0, help="a second")
+    parser.add_argument("--opening", type=float, default=800.0, help="tunnels opened a second, at first")
+    parser.add_argument("--deadline", type=float, default=240.0, help="seconds for all to come back")
+    parser.add_argument("--resume", action=BooleanOptionalAction, default=True)
+    parser.add_argument("--set", action="append", default=[], metavar="WHOOK_…=VALUE", help="a setting")
+
+
+def main(args: Namespace) -> str:
+    """Run what the command line asks for."""
+    return run(
+        Plan(
+            tunnels=args.tunnels,
+            bystanders=args.bystanders,
+            how=args.how,
+            webhooks=args.webhooks,
+            opening=args.opening,
+            resume=args.resume,
+            deadline=args.deadline,
+            settings=dict(item.split("=", 1) for item in args.set),
+        )
+    )

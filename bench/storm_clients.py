@@ -10,6 +10,7 @@ Commands on standard input: `generation N` and `stats`.
 from __future__ import annotations
 
 import argparse
+import datetime
 import heapq
 import json
 import mmap
@@ -24,7 +25,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from bench.storm_connection import ANSWERED, BROKEN, CLOSED, READY, Connection
-from bench.tunnel import Talk, introduction, upgrade
+from bench.tunnel import OwnGrants, Talk, introduction, source_of, upgrade
 from whook.wire import GoAwayCode
 from whook_cli.api import TIMEOUT, Grant, parse_retry_after
 from whook_cli.backoff import Backoff
@@ -68,8 +69,19 @@ class Clients:
         self.came: list[float] = []
         self.final: list[str] = []
         now = time.monotonic()
+        relays = [relay.split("=") for relay in args.relays.split(",")] if args.relays else []
         for number in range(args.count):
-            self._at(now + number / args.rate, Session(args.first + number))
+            session = Session(args.first + number)
+            if relays:
+                session.way.granted(self._sign(session.number, *relays[number % len(relays)]))
+            self._at(now + number / args.rate, session)
+
+    def _sign(self, number: int, relay_id: str, url: str) -> Grant:
+        """Make what the API would have given."""
+        grants = OwnGrants(url, os.environ["WHOOK_BENCH_KEY"], relay_id)
+        grant = grants.ask(f"{self._prefix}{number}", f"storm-{number}")
+        ends = datetime.datetime.now(datetime.UTC) + datetime.timedelta(hours=1)
+        return Grant(grant["websocket_url"], grant["token"], f"prj_{number}", "", ends.isoformat())
 
     def run(self) -> None:
         """Go on until standard input ends."""
@@ -116,7 +128,8 @@ class Clients:
             self._failed(session, Failure.SILENT)
             return
         session.timer = 0
-        grant = session.way.grant() if self._resume else None
+        known = self._resume or self.generation == 1  # what was given for the first tunnel counts
+        grant = session.way.grant() if known else None
         if grant is not None:
             session.attempt = "resume"
             self._dial(session, grant)
@@ -147,9 +160,7 @@ class Clients:
 
     def _open(self, session: Session, where: tuple[str, int], request: bytes, timeout: float) -> None:
         self.counts[f"{session.attempt} attempts"] += 1
-        # Spread over loopback addresses, as clients are over the Internet.
-        source = f"127.0.{1 + session.number // 200}.{1 + session.number % 200}"
-        connection = session.opening = Connection(session, where, source, request)
+        connection = session.opening = Connection(session, where, source_of(session.number), request)
         self._connections[connection.fd] = connection
         self._epoll.register(connection.fd, select.EPOLLOUT)
         self._at(time.monotonic() + timeout, session)
@@ -274,6 +285,7 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--count", type=int, default=100)
     parser.add_argument("--rate", type=float, default=200.0, help="first attempts in a second")
+    parser.add_argument("--relays", default="", help="NAME=URL,…: open the first tunnels there, unasked")
     parser.add_argument("--resume", action=argparse.BooleanOptionalAction, default=True)
     args = parser.parse_args()
     with Path(args.state).open("r+b") as file, mmap.mmap(file.fileno(), 0) as state:

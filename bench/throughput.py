@@ -7,8 +7,9 @@ local server behind it, a bare hypercorn application, and a bare httptools serve
 from __future__ import annotations
 
 import sys
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 
 from bench import nginx
@@ -69,7 +70,17 @@ def whole_path(name: str, local: Child, port: int) -> Iterator[System]:
     with ExitStack() as stack:
         server = stack.enter_context(whook_serve())
         target = f"http://127.0.0.1:{port}"
-        command = ("-m", "whook_cli", "connect", PROJECT, "--server", server.api, "--forward", target, "--json")
+        command = (
+            "-m",
+            "whook_cli",
+            "connect",
+            PROJECT,
+            "--server",
+            server.api,
+            "--forward",
+            target,
+            "--json",
+        )
         env = {"WHOOK_TOKEN": server.token, "HOME": str(server.home)}
         cli = stack.enter_context(Child(*command, name="whook connect", env=env))
         while cli.message()["event"] != "ready":
@@ -252,3 +263,26 @@ def _table(cells: Sequence[Cell], figures: dict[object, Figure]) -> str:
             )
         )
     return markdown(headings, rows)
+
+
+def numbers(text: str) -> list[int]:
+    """Read "1,16,64" or "1k,64k,1m"."""
+    units = {"k": 1024, "m": 1024 * 1024}
+    return [int(n.rstrip("km")) * units.get(n[-1:], 1) for n in text.lower().split(",")]
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Options of the command line."""
+    parser.add_argument("--connections", type=numbers, default=[1, 16, 64, 256])
+    parser.add_argument("--sizes", type=numbers, default=numbers("1k,64k,1m"))
+    parser.add_argument("--seconds", type=float, default=1.0, help="length of each measurement")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument(
+        "--systems", default=",".join(usual()), help=f"of {','.join(SYSTEMS)}; else %(default)s"
+    )
+
+
+def main(args: Namespace) -> str:
+    """Run what the command line asks for."""
+    names = args.systems.split(",")
+    return report(run(names, args.connections, args.sizes, args.seconds, args.rounds))

@@ -65,11 +65,12 @@ class Grants:
 
 
 class OwnGrants:
-    """Tunnel tokens signed here, for a relay that runs without auth and conductor."""
+    """Tunnel tokens signed here, with the key of the cluster, or of a relay without auth and conductor."""
 
-    def __init__(self, url: str, pem: str) -> None:
+    def __init__(self, url: str, pem: str, relay_id: str = "relay-1") -> None:
         self._url = url
         self._key = SigningKey.from_pem(pem.encode())
+        self._relay_id = relay_id
 
     def ask(self, project: str, instance: str) -> dict[str, str]:
         """Sign a tunnel token; give what the API would have answered."""
@@ -77,7 +78,7 @@ class OwnGrants:
             user_id="usr_bench",
             project_id=f"prj_{project}",
             project=project,
-            relay_id="relay-1",
+            relay_id=self._relay_id,
             token_id=f"tok_{instance}",
             lifetime=3600,
         )
@@ -87,9 +88,11 @@ class OwnGrants:
 class Talk:
     """What a far end says and hears on one tunnel, sans-IO: WebSocket frames, introduction, answers."""
 
-    __slots__ = ("_buffer", "_endpoint", "_reader", "goaway", "greeted", "over")
+    __slots__ = ("_buffer", "_endpoint", "_reader", "answered", "goaway", "greeted", "over")
 
     def __init__(self) -> None:
+        self.answered = 0
+        """Webhooks answered on this tunnel."""
         self.greeted = False
         self.goaway: GoAway | None = None
         self.over = ""
@@ -144,6 +147,7 @@ class Talk:
         out.append(endpoint.take_replies())
 
     def _answer(self, endpoint: Endpoint, stream: Stream, out: list[bytes]) -> None:
+        self.answered += 1
         out.append(endpoint.send_head(stream, ANSWER))
         out.append(endpoint.send_data(stream, b"{}", end=True))
 
@@ -165,6 +169,12 @@ class Talk:
             at = start + size
         del buffer[:at]
         return found
+
+
+def source_of(number: int) -> str:
+    """Give the loopback address of a client: many, as they are over the Internet (127.0.0.0/8, RFC 1122)."""
+    group, rest = divmod(number, 50_000)
+    return f"127.{group}.{1 + rest // 200}.{1 + rest % 200}"
 
 
 def message(opcode: int, payload: bytes) -> bytes:
