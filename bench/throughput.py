@@ -1,7 +1,8 @@
 """Scenario `throughput`: CPU per request, requests per second and latency, beside references in the same run.
 
-Four systems take the same load: whook's server with a cheap far end, whook's server with the real CLI and a
-local server behind it, a bare hypercorn application, and a bare httptools server.
+All systems take the same load in turns: whook's server with a cheap far end, whook's server with the real CLI
+and a local server behind it (nginx, or a minimal one in Python), a bare hypercorn application, a bare
+httptools server.
 """
 
 from __future__ import annotations
@@ -93,9 +94,9 @@ def whole_path(name: str, local: Child, port: int) -> Iterator[System]:
 @contextmanager
 def path_to_python() -> Iterator[System]:
     """Run the whole path to the minimal server in Python."""
-    with Child("-m", "bench.references", "httptools", name="local server") as local:
-        with whole_path("whook whole path", local, local.message()["port"]) as system:
-            yield system
+    local = Child("-m", "bench.references", "httptools", name="local server")
+    with local, whole_path("whook whole path", local, local.message()["port"]) as system:
+        yield system
 
 
 @contextmanager
@@ -174,7 +175,7 @@ def run(
 
 
 def report(cells: Sequence[Cell]) -> str:
-    """Save the results; give the table, with each cell's CPU as a share of the bare hypercorn application's."""
+    """Save the results; give the table, with CPU as a share of the bare hypercorn application's."""
     figures = _figures(cells)
     ours = [f for f in figures if not str(f.where["system"]).startswith("bare ")]
     table = _table(cells, {f.key: f for f in figures})
