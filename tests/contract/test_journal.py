@@ -9,7 +9,7 @@ import trio
 import trio.testing
 
 from tests.support.deadlines import DEADLINE
-from tests.support.history import answered
+from tests.support.history import answered, as_sent
 from tests.support.redis_server import next_prefix, shared_server
 from whook.backplane.memory import MemoryJournal
 from whook.backplane.ports import Journal, JournalEntry, JournalFull, Record
@@ -51,12 +51,17 @@ async def has_room(journal: Journal) -> bool:
     return True
 
 
+def decoded(entry: JournalEntry) -> list[Record]:
+    return [news if isinstance(news, Record) else news.decode() for news in entry.records]
+
+
 async def test_batches_come_in_order_and_whole(journal: Journal) -> None:
     batches = [batch(100) for _ in range(3)]
-    for records in batches:
-        await journal.append(records)
+    await journal.append(batches[0])
+    await journal.append([batches[1][0], as_sent(batches[1][1])])
+    await journal.append([as_sent(record) for record in batches[2]])
     entries = await take(journal, 3)
-    assert [entry.records for entry in entries] == batches
+    assert [decoded(entry) for entry in entries] == batches
     await journal.done([entry.key for entry in entries])
 
 

@@ -18,12 +18,13 @@ from tests.support.links import until
 from tests.support.postgres import Postgres, running_postgres
 from tests.support.redis_server import RedisServer
 from whook.backplane.memory import MemoryJournal
-from whook.backplane.ports import Journal, JournalFull, Record, Unavailable
+from whook.backplane.ports import Journal, JournalFull, News, Unavailable, encode_record
 from whook.backplane.redis import open_redis_journal
 from whook.backplane.sql import CONDUCTOR, SqlHistory, migrate_database, open_database, sqlite_url
 from whook.chassis.sealing import Sealer
 from whook_conductor import recorder
 from whook_conductor.capture import CaptureLimits
+from whook_conductor.news import record_of
 from whook_conductor.outcomes import Outcome, OutcomeRecorder
 from whook_conductor.recorder import HistoryRecorder
 from whook_conductor.settings import ConductorSettings
@@ -36,7 +37,7 @@ class Faulty(SqlHistory):
     poison = ""
     calls = 0
 
-    async def record(self, records: list[Record]) -> None:
+    async def record(self, records: Sequence[News]) -> None:
         self.calls += 1
         if self.away:
             await trio.lowlevel.checkpoint()
@@ -78,6 +79,9 @@ def outcome(limits: CaptureLimits | None = None) -> Outcome:
     event = stored_event(time.time(), body=bytes(100))
     made = Outcome(event.id, b"POST", b"/", "192.0.2.1", event.received_at, 0.0, "shop", SHOP)
     made.result, made.status, made.event = "answered", 200, event
+    record = record_of(made)
+    assert record is not None
+    made.news, made.event = encode_record(record), None
     if limits is not None:
         limits.free -= 100
         made.captured = 100
@@ -211,7 +215,7 @@ async def test_a_full_journal_is_tried_again(history: Faulty) -> None:
     class Full(MemoryJournal):
         refused = 0
 
-        async def append(self, records: list[Record]) -> None:
+        async def append(self, records: Sequence[News]) -> None:
             if self.refused < 3:
                 self.refused += 1
                 await trio.lowlevel.checkpoint()
@@ -241,7 +245,7 @@ async def test_a_slow_history_does_not_hold_up_what_follows(
     begun, released = trio.Event(), trio.Event()
 
     class Slow(SqlHistory):
-        async def record(self, records: list[Record]) -> None:
+        async def record(self, records: Sequence[News]) -> None:
             begun.set()
             await released.wait()
             await history.record(records)
@@ -249,7 +253,7 @@ async def test_a_slow_history_does_not_hold_up_what_follows(
     class Counting(MemoryJournal):
         batches = 0
 
-        async def append(self, records: list[Record]) -> None:
+        async def append(self, records: Sequence[News]) -> None:
             await super().append(records)
             self.batches += 1
 
