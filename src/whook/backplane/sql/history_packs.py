@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from typing import Any, Final, NamedTuple
@@ -52,26 +52,27 @@ class Packing:
 # -- writing ------------------------------------------------------------------------------------------------
 
 
-def packable(news: Sequence[EncodedRecord], packing: Packing) -> Iterator[Sequence[EncodedRecord]]:
-    """Cut news of one project into groups that may share a row."""
+def oldest_packable(ids: Collection[str]) -> str:
+    """Return the least id that may be in a pack with the youngest of these. Raises ValueError for other ids.
+
+    What was made much earlier, a request that took long, could not be found again by its id.
+    """
+    youngest = max(ids)
+    if {len(i) for i in ids} != {ID_BYTES} or not is_id(youngest, PREFIX) or not is_id(min(ids), PREFIX):
+        raise ValueError("not the ids of events")
+    return id_bound(PREFIX, id_milliseconds(youngest) - SPAN_MILLISECONDS)
+
+
+def groups(news: Sequence[EncodedRecord], packing: Packing) -> Iterator[Sequence[EncodedRecord]]:
+    """Cut news of one project into what shares a row."""
     waiting = deque(news[start : start + packing.most] for start in range(0, len(news), packing.most))
     while waiting:
         group = waiting.popleft()
-        if len(group) > 1 and not _fits(group, packing):
+        if len(group) > 1 and sum([len(item.data) for item in group]) > packing.most_bytes:
             half = len(group) // 2
             waiting.extendleft((group[half:], group[:half]))
         else:
             yield group
-
-
-def _fits(group: Sequence[EncodedRecord], packing: Packing) -> bool:
-    ids = [item.event_id for item in group]
-    return sum([len(item.data) for item in group]) <= packing.most_bytes and max(ids) <= _upper(min(ids))
-
-
-def may_pack(ids: Sequence[str]) -> bool:
-    """Tell whether events can be found again in packs: by what their ids say of their time."""
-    return {len(i) for i in ids} == {ID_BYTES} and is_id(min(ids), PREFIX) and is_id(max(ids), PREFIX)
 
 
 def pack_row(sealer: Sealer, group: Sequence[EncodedRecord], sequence: int) -> tuple[Any, ...]:

@@ -19,9 +19,9 @@ from whook.backplane.sql.bodies import put_body
 from whook.backplane.sql.bulk import insert_all
 from whook.backplane.sql.history_packs import (
     Packing,
-    may_pack,
+    groups,
+    oldest_packable,
     pack_row,
-    packable,
     packs_holding,
     take_out,
 )
@@ -97,12 +97,10 @@ def _pack_all(
         elif item.event_id not in in_packs:
             by_project.setdefault(item.project_id, {})[item.event_id] = item
     rows: list[Row] = []
-    for items in by_project.values():
-        if len(items) < packing.least or not may_pack(list(items)):
-            left += [item.decode() for item in items.values()]
-            continue
-        left += [items.pop(event_id).decode() for event_id in _known_among(connection, items)]
-        for group in packable(list(items.values()), packing):
+    for project_id, items in by_project.items():
+        apart = _not_packable(connection, project_id, items, packing)
+        left += [items.pop(event_id).decode() for event_id in apart]
+        for group in groups(list(items.values()), packing):
             rows.append(pack_row(sealer, group, held.sequence + 1))
             held.sequence += len(group)
             held.events += len(group)
@@ -112,10 +110,20 @@ def _pack_all(
     return left
 
 
-def _known_among(connection: Connection, items: Collection[str]) -> set[str]:
-    """Return which of these ids have rows; they were made at about the same time."""
-    here = sa.select(events.c.id).where(events.c.id >= min(items), events.c.id <= max(items))
-    return set(connection.scalars(here)).intersection(items)
+def _not_packable(
+    connection: Connection, project_id: str, ids: Collection[str], packing: Packing
+) -> set[str]:
+    """Return those of these ids that are to have rows, or have them already."""
+    if len(ids) < packing.least:
+        return set(ids)
+    try:
+        oldest = oldest_packable(ids)
+    except ValueError:
+        return set(ids)
+    here = sa.select(events.c.id).where(
+        events.c.id >= oldest, events.c.id <= max(ids), events.c.project_id == project_id
+    )
+    return {i for i in ids if i < oldest}.union(set(connection.scalars(here)).intersection(ids))
 
 
 def _unpack(connection: Connection, sealer: Sealer, sequence: int, held: Totals) -> None:
