@@ -2,7 +2,7 @@
 
 conductor body
 └─ infrastructure: route sync · relay watch · project sync · backlog sync · trunks · recorder · followers
-   │                                                       an early return is fatal
+   │               · queue size                            an early return is fatal
    └─ handlers: ingress → connections · API · dispatcher → backlogs → deliveries
                                                            end with the drain, at its deadline by force
 

@@ -1,18 +1,15 @@
 """A cluster as operators run it, in use: HAProxy in front, Prometheus beside it, clients and webhooks.
 
-For the tests of `nox -s deploy`. It blocks: asynchronous tests enter it with `in_thread`.
+For the tests of `nox -s deploy`.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
-
-import trio
 
 from tests.support.cluster import START, Cluster, free_ports, running_cluster
 from tests.support.counting import Counting
@@ -27,8 +24,6 @@ SLEEPER = "sleeper"
 """A project whose client goes away and comes again."""
 RATE = 20.0
 """Webhooks a second."""
-
-T = TypeVar("T")
 
 
 @dataclass
@@ -51,8 +46,11 @@ class Deployment:
         """Send one webhook through HAProxy."""
         return send(self.cluster.front().ports, project, path)
 
-    def store_and_deliver(self, count: int = 5) -> None:
-        """Have webhooks stored while their client is away, see them wait, and have them delivered."""
+    def store_and_deliver(self, count: int = 5) -> list[str]:
+        """Have webhooks stored while their client is away, see them wait, and have them delivered.
+
+        Gives their event ids.
+        """
         with self._client(SLEEPER):
             pass
         paths = [f"/stored/{n}" for n in range(count)]
@@ -62,6 +60,7 @@ class Deployment:
         with self._client(SLEEPER):
             self.prometheus.wait_value('sum(whook_deliveries_total{result="answered"}) >= ' + str(count))
         assert all(self.local.seen[path] for path in paths), self.local.seen
+        return [json.loads(one.note)["event_id"] for one in answers]
 
     @contextmanager
     def _client(self, project: str) -> Iterator[WhookProcess]:
@@ -107,20 +106,3 @@ def running_deployment(folder: Path, settings: dict[str, str] | None = None) -> 
         finally:
             lines = [json.dumps(event) for event in crowd.events]
             (folder / "crowd.log").write_text("\n".join([*lines, *crowd.errors]), "utf-8")
-
-
-@asynccontextmanager
-async def in_thread(manager: AbstractContextManager[T]) -> AsyncGenerator[T]:
-    """Enter and leave a context manager that blocks, in a thread."""
-    entered = await trio.to_thread.run_sync(manager.__enter__)
-    failure: BaseException | None = None
-    try:
-        yield entered
-    except BaseException as error:
-        failure = error
-        raise
-    finally:
-        kind = None if failure is None else type(failure)
-        trace = None if failure is None else failure.__traceback__
-        with trio.CancelScope(shield=True):
-            await trio.to_thread.run_sync(manager.__exit__, kind, failure, trace)

@@ -39,6 +39,7 @@ class Sent:
     began: float
     ended: float
     note: str = ""
+    """The beginning of the answer's body, or what went wrong."""
 
     @property
     def good(self) -> bool:

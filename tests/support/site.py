@@ -105,7 +105,7 @@ def tunnels(relay: Member) -> int:
     """Ask a relay how many tunnels it has."""
     with urllib.request.urlopen(f"http://127.0.0.1:{relay.admin}/metrics", timeout=DEADLINE) as answer:
         lines = answer.read().decode().splitlines()
-    return int(float(next(line for line in lines if line.startswith("whook_tunnels")).split()[-1]))
+    return int(float(next(line for line in lines if line.startswith("whook_tunnels ")).split()[-1]))
 
 
 def checks(member: Member) -> dict[str, str]:

@@ -12,7 +12,7 @@ import trio
 from tests.support.auth_rig import PASSWORD, open_auth_rig
 from tests.support.deadlines import DEADLINE
 from tests.support.tenants import World
-from whook.backplane.ports import CALLER, AuthStore, User
+from whook.backplane.ports import CALLER, AuthDenied, AuthStore, User
 from whook_auth import audit
 from whook_auth.accounts import create_admin
 from whook_auth.audit import AuditTrail
@@ -64,6 +64,29 @@ async def test_refusals_are_bounded_and_the_missing_are_counted(
     monkeypatch.setattr(trail, "_each", Buckets(3, 1000.0))
     await trail.refused("test", detail="told", address="192.0.2.3", unwritten=5)
     assert (await store.audit())[0].detail == "told (and 5 refusals before it that were not written)"
+
+
+async def test_decisions_are_counted_even_where_they_are_not_written(
+    auth: AuthService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(auth.trail, "_each", Buckets(1, 0.001))
+    token = await auth.bootstrap_token()
+    assert token is not None
+    principal = await auth.authenticate(token)
+    for _ in range(3):
+        with pytest.raises(AuthDenied):
+            await auth.authenticate("whk_nonsense")
+        with pytest.raises(AuthDenied):
+            await auth.authorize_tunnel(principal, "shop", create=False)
+    await auth.authorize_tunnel(principal, "shop", create=True)
+    await auth.trail.refused("an action without a count")
+    counted = {key: count for key, count in auth.trail.decisions.items() if count}
+    assert counted == {
+        ("token.use", "granted"): 1,
+        ("token.use", "refused"): 3,
+        ("tunnel.open", "granted"): 1,
+        ("tunnel.open", "refused"): 3,
+    }
 
 
 async def test_what_is_written_is_printable_and_short(store: AuthStore) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from pathlib import Path
 
 import trio
 import trio.testing
@@ -66,3 +68,39 @@ async def test_totals_are_published() -> None:
         assert sample("whook_body_bytes_total", direction="received") == 3
         assert sample("whook_body_bytes_total", direction="sent") == 4
     assert REGISTRY.get_sample_value("whook_body_bytes_total", {"direction": "sent"}) is None
+
+
+def test_refusals_are_counted_by_the_problem_and_deliveries_apart() -> None:
+    totals = RequestTotals()
+    totals.add(
+        [
+            outcome(result="refused", status=503, slug="no-tunnel"),
+            outcome(result="refused", status=503, slug="queue-full"),
+            outcome(result="refused", status=500, slug="made-up by a newer version"),
+            outcome(result="buffered", status=202, slug="no-tunnel"),
+            outcome(result="answered", status=200, to_head=0.004, origin="buffered", duration=0.2),
+        ]
+    )
+    counted = {reason: count for reason, count in totals.refused.items() if count}
+    assert counted == {"no-tunnel": 1, "queue-full": 1, "other": 1}
+    assert sum(totals.requests.values()) == 4
+    assert (sum(totals.deliveries.counts), totals.deliveries.total) == (1, 0.2)
+    assert sum(totals.to_head.counts) == 0
+
+
+def test_every_problem_to_senders_has_its_count() -> None:
+    """As listed in the reference; what a conductor answers must not end up under "other"."""
+    reference = (Path(__file__).parents[2] / "docs" / "operate" / "reference.md").read_text("utf-8")
+    section = reference.partition("To senders, from the server:")[2].partition("To senders, from the client")[
+        0
+    ]
+    listed = set(re.findall(r"^\| `([a-z-]+)` \|", section, re.MULTILINE))
+    assert "no-tunnel" in listed
+    # Those of requests that could not be read are counted by their status.
+    malformed = {
+        "head-too-large",
+        "coding-not-implemented",
+        "method-not-implemented",
+        "version-not-supported",
+    }
+    assert listed - malformed <= RequestTotals().refused.keys()

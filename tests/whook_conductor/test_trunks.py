@@ -7,8 +7,13 @@ import trio.testing
 
 from tests.support.conductor import KEY, FarEnd, relay_info
 from tests.support.deadlines import DEADLINE
+from tests.support.links import read, reset_of
+from tests.support.wire_talk import request
 from whook.backplane.memory import open_memory_backplane
-from whook.backplane.ports import RelayInfo
+from whook.backplane.ports import RelayInfo, Route
+from whook.chassis.metrics import REGISTRY, Publisher
+from whook.link import Exchange
+from whook.wire import ResetCode
 from whook_conductor.relays import watch_relays
 from whook_conductor.trunks import Trunks
 
@@ -38,6 +43,54 @@ async def test_a_trunk_comes_up_and_comes_back() -> None:
         far.cut()
         await down(pool)
         await up(pool)
+        nursery.cancel_scope.cancel()
+
+
+async def test_what_happens_to_trunks_and_on_them_is_counted() -> None:
+    """Attempts, losses, exchanges with the time to their answer, and those that came back without one."""
+
+    def sample(name: str, **labels: str) -> float | None:
+        return REGISTRY.get_sample_value(name, labels)
+
+    far, pool = FarEnd(), trunks()
+    route = Route(
+        project_id="prj",
+        project="shop",
+        relay_id="rly",
+        tunnel_id="tun",
+        generation=1,
+        instance="",
+        holder="",
+    )
+    async with trio.open_nursery() as nursery:
+        await nursery.start(far.serve)
+        nursery.start_soon(pool.run)
+        with Publisher() as to:
+            pool.publish(to)
+            pool.update([relay_info("rly", far.port)])
+            await up(pool)
+            assert sample("whook_relays") == sample("whook_conductor_trunks") == 1
+            exchange = pool.open(route, request(), b"hello", end=True)
+            assert (await read(exchange))[1] == b"hello"
+            assert sample("whook_exchanges_opened_total") == sample("whook_exchange_seconds_count") == 1
+            for direction in ("received", "sent"):
+                kinds = {"link": "trunk", "end": "conductor", "direction": direction}
+                assert (sample("whook_link_bytes_total", **kinds) or 0) > len(b"hello")
+
+            async def never(_: Exchange) -> None:
+                await trio.sleep_forever()
+
+            far.handler = never
+            exchange = pool.open(route, request(), b"", end=True)
+            assert sample("whook_exchanges") == 1
+            far.cut()
+            assert (await reset_of(exchange)).code == ResetCode.TUNNEL_LOST
+            await down(pool)
+            await up(pool)
+            assert sample("whook_exchange_resets_total", reason="tunnel_lost") == 1
+            assert sample("whook_exchange_seconds_count") == 1
+            assert sample("whook_conductor_trunk_attempts_total", result="up") == 2
+            assert sample("whook_conductor_trunks_lost_total") == 1
         nursery.cancel_scope.cancel()
 
 

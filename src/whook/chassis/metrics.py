@@ -184,6 +184,7 @@ def watch(
     name: str,
     documentation: str,
     read: Callable[[], float],
+    /,
     *,
     kind: Literal["gauge", "counter"] = "gauge",
     **labels: str,
@@ -210,7 +211,7 @@ def watch(
 
 
 @contextlib.contextmanager
-def watch_durations(name: str, documentation: str, durations: Durations, **labels: str) -> Generator[None]:
+def watch_durations(name: str, documentation: str, durations: Durations, /, **labels: str) -> Generator[None]:
     """Publish ``durations`` as a histogram as long as the block runs.
 
     All of one name have the same bounds. Raises ValueError if the name is watched with other label names.
@@ -234,23 +235,23 @@ def watch_durations(name: str, documentation: str, durations: Durations, **label
 class Publisher(contextlib.ExitStack):
     """Publishes many values as long as its block runs: `watch` and `watch_durations`, without the blocks."""
 
-    def gauge(self, name: str, documentation: str, read: Callable[[], float], **labels: str) -> None:
+    def gauge(self, name: str, documentation: str, read: Callable[[], float], /, **labels: str) -> None:
         """Publish what ``read`` returns as a gauge."""
         self.enter_context(watch(name, documentation, read, kind="gauge", **labels))
 
-    def counter(self, name: str, documentation: str, read: Callable[[], float], **labels: str) -> None:
+    def counter(self, name: str, documentation: str, read: Callable[[], float], /, **labels: str) -> None:
         """Publish what ``read`` returns as a counter; ``name`` without ``_total``."""
         self.enter_context(watch(name, documentation, read, kind="counter", **labels))
 
     def counts(
-        self, name: str, documentation: str, counts: Mapping[K, float], label: str, **labels: str
+        self, name: str, documentation: str, counts: Mapping[K, float], label: str, /, **labels: str
     ) -> None:
         """Publish a counter for each key that ``counts`` has now, under ``label``."""
         for key in counts:
             shown = key.name.lower() if isinstance(key, Enum) else str(key)
             self.counter(name, documentation, partial(counts.__getitem__, key), **{label: shown}, **labels)
 
-    def durations(self, name: str, documentation: str, durations: Durations, **labels: str) -> None:
+    def durations(self, name: str, documentation: str, durations: Durations, /, **labels: str) -> None:
         """Publish a histogram."""
         self.enter_context(watch_durations(name, documentation, durations, **labels))
 

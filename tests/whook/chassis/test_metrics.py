@@ -1,5 +1,7 @@
 """Metrics: declared once, read at scrape time, and process metrics."""
 
+from enum import Enum
+
 import pytest
 import trio
 from structlog.testing import capture_logs
@@ -93,3 +95,56 @@ async def test_measures_the_lag_of_the_loop(autojump_clock: MockClock) -> None:
         await metrics.measure_loop_lag(interval=1)
     lines = dict(line.rsplit(" ", 1) for line in scrape().splitlines())
     assert float(lines["whook_event_loop_lag_seconds_count"]) >= 9
+
+
+def test_durations_are_a_histogram_of_all_that_watch() -> None:
+    one, other = metrics.Durations((0.1, 1.0)), metrics.Durations((0.1, 1.0))
+    for seconds in (0.05, 0.1, 0.5, 7.0):
+        one.observe(seconds)
+    other.observe(0.5)
+    with (
+        metrics.watch_durations("whook_test_seconds", "Time.", one, relay="a"),
+        metrics.watch_durations("whook_test_seconds", "Time.", other, relay="a"),
+        metrics.watch_durations("whook_test_seconds", "Time.", metrics.Durations((0.1, 1.0)), relay="b"),
+    ):
+        text = scrape()
+    assert 'whook_test_seconds_bucket{le="0.1",relay="a"} 2.0' in text, "a bound belongs to its bucket"
+    assert 'whook_test_seconds_bucket{le="1.0",relay="a"} 4.0' in text
+    assert 'whook_test_seconds_bucket{le="+Inf",relay="a"} 5.0' in text
+    assert 'whook_test_seconds_count{relay="a"} 5.0' in text
+    assert f'whook_test_seconds_sum{{relay="a"}} {0.05 + 0.1 + 0.5 + 7.0 + 0.5}' in text
+    assert 'whook_test_seconds_count{relay="b"} 0.0' in text
+    assert "whook_test_seconds" not in scrape()
+
+
+def test_durations_of_a_name_keep_their_labels() -> None:
+    durations = metrics.Durations()
+    with (
+        metrics.watch_durations("whook_test_labelled", "Time.", durations, relay="a"),
+        pytest.raises(ValueError, match="whook_test_labelled"),
+        metrics.watch_durations("whook_test_labelled", "Time.", durations, project="a"),
+    ):
+        pass
+
+
+def test_a_publisher_has_each_count_under_its_label() -> None:
+    class Code(Enum):
+        TOO_LATE = 1
+
+    by_code, by_name = {Code.TOO_LATE: 1}, {"a": 2, "b": 0}
+    with metrics.Publisher() as to:
+        to.counts("whook_test_codes", "Codes.", by_code, "code", relay="x")
+        to.counts("whook_test_names", "Names.", by_name, "name")
+        by_code[Code.TOO_LATE] += 1
+        by_name["c"] = 5  # came later, so it is not published: labels are a fixed set
+        text = scrape()
+    assert 'whook_test_codes_total{code="too_late",relay="x"} 2.0' in text
+    assert 'whook_test_names_total{name="a"} 2.0' in text
+    assert 'whook_test_names_total{name="b"} 0.0' in text
+    assert 'name="c"' not in text
+    assert "whook_test_codes" not in scrape()
+
+
+def test_there_are_no_series_of_when_a_counter_began() -> None:
+    metrics.counter("whook_test_began", "Began.").inc()
+    assert "_created" not in scrape()

@@ -57,7 +57,7 @@ async def watched(clock: MockClock, *, answers: bool = True) -> AsyncGenerator[t
 
 
 async def test_a_silent_peer_is_probed_and_then_given_up(autojump_clock: MockClock) -> None:
-    async with watched(autojump_clock, answers=False) as (link, peer, _):
+    async with watched(autojump_clock, answers=False) as (link, peer, heartbeat):
         await peer.transport.send(frame("DATA 1 'a sign of life'"))
         await wait_all_tasks_blocked()
         heard = trio.current_time()
@@ -66,6 +66,7 @@ async def test_a_silent_peer_is_probed_and_then_given_up(autojump_clock: MockClo
     assert [17.5 <= at - heard <= 20 for at in peer.probed] == [True]
     assert 25 <= silent <= 28
     assert link.close_reason == "no sign of life for 25 s"
+    assert (heartbeat.lost, heartbeat.lag) == (1, 0.0)
 
 
 async def test_one_that_answers_lives(autojump_clock: MockClock) -> None:
