@@ -1,7 +1,7 @@
 """A real Bugsink, the self-hosted error tracker, on a free port with databases of its own.
 
 It is looked for where WHOOK_BUGSINK says (the folder of a virtual environment with Bugsink in it), then on
-the path. It is no dependency of whook's tests: its requirements are its own, so it lives in an environment apart.
+the path. It is no dependency of whook's tests: its requirements are its own, so it has an environment apart.
 """
 
 from __future__ import annotations
