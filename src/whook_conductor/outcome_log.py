@@ -69,8 +69,10 @@ def _tell(outcome: Outcome) -> None:
     elif outcome.result == "aborted":
         log.info("webhook broken off")
     elif outcome.result == "refused" and outcome.origin == "live":
-        # 4xx is the sender's doing; a delivery that could not be made is told as what it was.
-        (log.warning if outcome.status >= _SERVER_ERROR else log.info)("webhook refused")
+        if outcome.status >= _SERVER_ERROR:
+            log.warning("webhook refused")
+        else:  # the sender's doing
+            log.info("webhook refused")
     elif outcome.result == "refused" or (outcome.origin != "live" and outcome.status >= _SERVER_ERROR):
         log.info("delivery failed")
     else:

@@ -272,7 +272,7 @@ class _Parts:
         journal: Journal,
         drain: Drain,
         consumers: Sequence[Consumer],
-        tracer: Tracer | None,
+        tracer: Tracer | None = None,
     ) -> None:
         instance = new_id("cnd")
         self.totals = RequestTotals()

@@ -49,6 +49,7 @@ class WhookProcess:
         self.output: list[str] = []
         """Lines of standard output that were no JSON objects."""
         self.errors: list[str] = []
+        self._copy: IO[str] | None = None
         self._changing = Changing()
         self._open_pipes = 2
         home.mkdir(parents=True, exist_ok=True)
@@ -68,7 +69,7 @@ class WhookProcess:
         assert self._process.stderr is not None
         self._readers = [
             threading.Thread(target=self._read, args=(self._process.stdout, self._take_output), daemon=True),
-            threading.Thread(target=self._read, args=(self._process.stderr, self.errors.append), daemon=True),
+            threading.Thread(target=self._read, args=(self._process.stderr, self._take_error), daemon=True),
         ]
         for reader in self._readers:
             reader.start()
@@ -100,6 +101,9 @@ class WhookProcess:
         self._process.wait(DEADLINE)
         for reader in self._readers:
             reader.join(DEADLINE)
+        if self._copy is not None:
+            self._copy.close()
+            self._copy = None
 
     def terminate(self) -> None:
         """Send SIGTERM once."""
@@ -167,6 +171,18 @@ class WhookProcess:
         """Everything it said, for the report of a failed test."""
         said = [json.dumps(event) for event in self.events[-40:]] + self.output[-40:] + self.errors[-60:]
         return "\n".join([f"whook {' '.join(self.args)} -> {self.returncode}", *said])
+
+    def copy_errors(self, path: Path) -> None:
+        """Write what it has said on standard error into a file, and from now on each line that it says."""
+        with self._changing:
+            self._copy = path.open("a", encoding="utf-8", buffering=1)
+            self._copy.writelines(f"{line}\n" for line in self.errors)
+            self._copy.flush()
+
+    def _take_error(self, line: str) -> None:
+        self.errors.append(line)
+        if self._copy is not None:
+            self._copy.write(f"{line}\n")
 
     def _take_output(self, line: str) -> None:
         try:

@@ -130,7 +130,13 @@ async def test_it_connects_answers_and_stops() -> None:
         )  # fmt: skip
         assert await answers(tunnel) == 200
         ready = await talk.wait_event("ready")
-        assert ready.values == {"project": "shop", "public_url": PUBLIC, "forward": None, "watch": False}
+        assert ready.values == {
+            "project": "shop",
+            "public_url": PUBLIC,
+            "forward": None,
+            "tunnel": "tun_1",
+            "watch": False,
+        }
         assert "whk_secret" not in repr(talk.shown)
         talk.stop.begin("test")
         assert await talk.wait_ended() is None

@@ -11,10 +11,12 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-import httpx
 import trio
+
+if TYPE_CHECKING:
+    import httpx
 
 ATTEMPTS: Final = 3
 """Times that a document is posted before it is given up."""
@@ -81,6 +83,8 @@ class Outbox:
             self._empty.set()
 
     async def _post(self, posting: Posting) -> bool:
+        import httpx
+
         for attempt in range(ATTEMPTS):
             pause = PAUSE
             try:
@@ -112,6 +116,8 @@ class Outbox:
 @asynccontextmanager
 async def open_outbox(*, most: int, trouble: Callable[[str], None]) -> AsyncGenerator[Outbox]:
     """Give an outbox whose connections are closed at the end; run it inside the block."""
+    import httpx  # takes long, and nearly no client needs it
+
     limits = httpx.Limits(max_connections=1, max_keepalive_connections=1)
     async with httpx.AsyncClient(limits=limits, timeout=TIMEOUT, trust_env=False) as client:
         yield Outbox(client, most=most, trouble=trouble)
