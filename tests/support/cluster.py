@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -193,11 +193,13 @@ def running_cluster(
     durable: bool = False,
     balanced: bool = True,
     activated: bool = False,
+    prepare: Callable[[Member], None] | None = None,
 ) -> Iterator[Cluster]:
     """Run a cluster until the block ends; given once all is ready. ``settings`` are WHOOK_… variables.
 
     A ``balanced`` one has HAProxy in front where it is installed, and the two conductors that it names.
     The conductors of an ``activated`` one have their ingress from a supervisor, which holds it all the time.
+    ``prepare`` may change a daemon's variables before it is started.
     Only a ``durable`` one can store webhooks: the Redis of the others forgets everything when it is killed.
     """
     with ExitStack() as stack:
@@ -225,6 +227,8 @@ def running_cluster(
                 if member.service == "conductor":
                     stack.enter_context(activate(member))
         for member in (auth, *others):
+            if prepare is not None:
+                prepare(member)
             member.home.mkdir(parents=True, exist_ok=True)
         for service in ("auth", "conductor"):
             _migrate(service, auth.env, auth.home)
