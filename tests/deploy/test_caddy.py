@@ -90,8 +90,10 @@ class TestCaddy:
         for host, path in ((f"api.{DOMAIN}", "/openapi.json"), (f"auth.{DOMAIN}", "/login")):
             assert edge.curl(edge.url(host, path), "-o", "/dev/null", "-w", "%{http_code}") == (0, "200")
 
-    def test_a_reload_loses_no_webhook(self, edge: Edge, shop: tuple[Caddy, int, WhookProcess]) -> None:
-        """Caddy before 2.7 closes the WebSockets that go through it.
+    def test_what_is_acknowledged_around_a_reload_is_delivered(
+        self, edge: Edge, shop: tuple[Caddy, int, WhookProcess]
+    ) -> None:
+        """Caddy 2.6 breaks off what is under way at a reload, and the WebSockets: docs/operate/edge.md.
 
         The client is back at once; what comes meanwhile waits for it, or is stored.
         """
@@ -101,9 +103,7 @@ class TestCaddy:
             for _ in range(3):
                 caddy.reload(admin)
                 steady.wait_more(20)
-        assert steady.faults == []
-        assert set(steady.answers) <= {200, 202}, Counter(steady.answers)
         lost = [event for event in client.events if event.get("event") == "lost"]
-        print(
-            f"\n3 reloads, {len(steady.answers)} webhooks, {Counter(steady.answers)}; tunnel lost {len(lost)} times"
-        )
+        print(f"\n3 reloads, tunnel lost {len(lost)} times: {Counter(steady.answers)}, {steady.faults}")
+        edge.local.wait_targets(steady.taken)
+        assert edge.curl(edge.url(SHOP), "-d", "x") == (0, "ok")

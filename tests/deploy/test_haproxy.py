@@ -150,6 +150,7 @@ class TestHttp:
                 haproxy.wait_log("Loading success", after=mark)
                 steady.wait_more(20)
         assert (set(steady.answers), steady.faults) == ({200}, [])
+        edge.local.wait_targets(steady.taken)
         assert not [event for event in client.events if event.get("event") == "lost"]
 
 

@@ -7,6 +7,7 @@ reached through the edge as well, under the name localhost, since a client has t
 from __future__ import annotations
 
 import http.client
+import itertools
 import shutil
 import socket
 import ssl
@@ -116,6 +117,8 @@ class Steady:
 
     def __init__(self, edge: Edge) -> None:
         self.answers: list[int] = []
+        self.taken: set[bytes] = set()
+        """Targets of the requests that were answered with 2xx."""
         self.faults: list[str] = []
         self._edge = edge
         self._changing = Changing()
@@ -137,13 +140,18 @@ class Steady:
 
     def _run(self) -> None:
         context = ssl.create_default_context(cafile=str(self._edge.authority))
-        while not self._over.is_set():
+        for number in itertools.count():
+            if self._over.is_set():
+                break
+            target = f"/steady/{number}"
             connection = Sni(SHOP, self._edge.tls_port, context)
             try:
-                connection.request("POST", "/steady", b"{}", {"Connection": "close"})
+                connection.request("POST", target, b"{}", {"Connection": "close"})
                 status = connection.getresponse().status
                 with self._changing:
                     self.answers.append(status)
+                    if status // 100 == 2:
+                        self.taken.add(target.encode())
             except (OSError, http.client.HTTPException) as error:
                 self.faults.append(repr(error))
             finally:
