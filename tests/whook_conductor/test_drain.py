@@ -13,7 +13,15 @@ from tests.support.async_http import get, request
 from tests.support.conductor import Rig, answer, head, open_conductor, read_body
 from tests.support.deadlines import DEADLINE
 from whook.link import Exchange
-from whook_conductor.sender import LAST_WAIT
+
+LAST_WAIT = 0.3
+"""Seconds, instead of the conductor's own."""
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let idle connections not hold up the tests."""
+    monkeypatch.setattr("whook_conductor.sender.LAST_WAIT", LAST_WAIT)
 
 
 async def over(rig: Rig) -> None:
