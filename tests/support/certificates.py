@@ -1,4 +1,4 @@
-"""A certificate for localhost and 127.0.0.1 that nobody trusts unless told to."""
+"""Certificates that nobody trusts unless told to: one for localhost, and those of a made authority."""
 
 from __future__ import annotations
 
@@ -44,3 +44,36 @@ def server_context(certificate: Path) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
     return context
+
+
+def issued(folder: Path, *names: str) -> tuple[Path, Path]:
+    """Make an authority and let it issue a certificate for these names.
+
+    Gives the authority's certificate, and one file with the issued certificate and its key.
+    """
+    now = datetime.datetime.now(datetime.UTC)
+    keys = [ec.generate_private_key(ec.SECP256R1()) for _ in range(2)]
+    subjects = [x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]) for name in ("authority", "edge")]
+    made: list[x509.Certificate] = []
+    for key, subject in zip(keys, subjects, strict=True):
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(subjects[0])
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - datetime.timedelta(days=1))
+            .not_valid_after(now + datetime.timedelta(days=1))
+            .add_extension(x509.BasicConstraints(ca=not made, path_length=None), critical=True)
+        )
+        if made:
+            alternatives = x509.SubjectAlternativeName([x509.DNSName(name) for name in names])
+            builder = builder.add_extension(alternatives, critical=False)
+        made.append(builder.sign(keys[0], hashes.SHA256()))
+    authority, edge = folder / "authority.pem", folder / "edge.pem"
+    private = keys[1].private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    authority.write_bytes(made[0].public_bytes(serialization.Encoding.PEM))
+    edge.write_bytes(private + made[1].public_bytes(serialization.Encoding.PEM))
+    return authority, edge

@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -201,11 +201,13 @@ def running_cluster(
     durable: bool = False,
     balanced: bool = True,
     activated: bool = False,
+    prepare: Callable[[Member], None] | None = None,
 ) -> Iterator[Cluster]:
     """Run a cluster until the block ends; given once all is ready. ``settings`` are WHOOK_… variables.
 
     A ``balanced`` one has HAProxy in front where it is installed, and the two conductors that it names.
-    The conductors of an ``activated`` one have their ingress from a supervisor, which holds it all the time.
+    In an ``activated`` one a supervisor holds the ingress of each conductor, and the listener of auth.
+    ``prepare`` may change a daemon's variables before it is started.
     Only a ``durable`` one can store webhooks: the Redis of the others forgets everything when it is killed.
     """
     with ExitStack() as stack:
@@ -229,10 +231,15 @@ def running_cluster(
         }
         auth, *others = _members(folder, common, conductors, relays)
         if activated:
+            stack.enter_context(activate(auth, "auth", "WHOOK_AUTH_LISTEN"))
             for member in others:
                 if member.service == "conductor":
-                    stack.enter_context(activate(member))
+                    stack.enter_context(activate(member, "ingress", "WHOOK_CONDUCTOR_LISTEN"))
+            for member in (auth, *others):
+                member.env["WHOOK_BACKPLANE_AUTH_URL"] = f"http://127.0.0.1:{auth.ports[0]}"
         for member in (auth, *others):
+            if prepare is not None:
+                prepare(member)
             member.home.mkdir(parents=True, exist_ok=True)
         _migrate(auth.env, auth.home)
         cluster = Cluster(
@@ -260,10 +267,10 @@ def running_cluster(
 
 
 @contextmanager
-def activate(member: Member) -> Iterator[None]:
-    """Hold the listening socket of a conductor, and pass it on whenever it starts."""
-    with holding("ingress") as (port, launcher):
-        member.env["WHOOK_CONDUCTOR_LISTEN"] = "systemd:ingress"
+def activate(member: Member, name: str, variable: str) -> Iterator[None]:
+    """Hold the listening socket of a daemon, and pass it on whenever it starts."""
+    with holding(name) as (port, launcher):
+        member.env[variable] = f"systemd:{name}"
         member.launcher = launcher
         member.ports = (port, *member.ports[1:])
         yield

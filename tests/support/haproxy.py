@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import threading
@@ -44,7 +45,10 @@ def check(configuration: Path) -> str:
 def render(
     *, port: int, tls_port: int, certificate: Path, backends: Mapping[str, Servers], domain: str
 ) -> str:
-    """Give the shipped configuration with these ports on loopback. Every server of it must be given one."""
+    """Give the shipped configuration with these ports on loopback. Every server of it must be given one.
+
+    Relays may be left out: where the clients come to them directly.
+    """
     text = SHIPPED.read_text("utf-8")
     for old, new in {
         "bind :80\n": f"bind 127.0.0.1:{port}\n",
@@ -55,6 +59,14 @@ def render(
     }.items():
         assert old in text, f"{old!r} is not in {SHIPPED}"
         text = text.replace(old, new)
+    return place(text, backends)
+
+
+def place(text: str, backends: Mapping[str, Servers]) -> str:
+    """Give a configuration with these servers in the place of those that it names."""
+    for relay in set(re.findall(r"^backend (relay-\d+)$", text, re.MULTILINE)) - set(backends):
+        text = re.sub(rf"^ +use_backend {relay} .*\n", "", text, flags=re.MULTILINE)
+        text = re.sub(rf"^backend {relay}\n(?: +.*\n|\n)*", "", text, flags=re.MULTILINE)
     sections = re.split(r"^(?=backend )", text, flags=re.MULTILINE)
     return "".join(sections[:1] + [_place(section, backends) for section in sections[1:]])
 
@@ -76,13 +88,15 @@ def _place(section: str, backends: Mapping[str, Servers]) -> str:
 class Haproxy:
     """A running HAProxy. Its log tells when it takes a server out and in again."""
 
-    def __init__(self, program: str, configuration: Path, port: int, tls_port: int) -> None:
+    def __init__(
+        self, program: str, configuration: Path, port: int, tls_port: int, *, master: bool = False
+    ) -> None:
         self.port = port
         self.tls_port = tls_port
         self.log: list[str] = []
         self._changing = Changing()
         self._process = subprocess.Popen(
-            [program, "-db", "-f", str(configuration)],
+            [program, *(["-W"] if master else []), "-db", "-f", str(configuration)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -132,6 +146,10 @@ class Haproxy:
         """Wait until it has taken a server out, in a log line at or after ``after``."""
         self.wait_log(f"Server conductors/{server} is DOWN", after=after)
 
+    def reload(self) -> None:
+        """Have its master start anew with the configuration's file as it is now."""
+        self._process.send_signal(signal.SIGUSR2)
+
     def story(self) -> str:
         """The end of its log."""
         return "\n".join(["--- haproxy", *self.log[-60:]])
@@ -149,11 +167,13 @@ class Haproxy:
 
 
 @contextmanager
-def running_haproxy(configuration: Path, *, port: int, tls_port: int) -> Iterator[Haproxy]:
-    """Run HAProxy with a configuration until the block ends."""
+def running_haproxy(
+    configuration: Path, *, port: int, tls_port: int, master: bool = False
+) -> Iterator[Haproxy]:
+    """Run HAProxy with a configuration until the block ends; with a ``master`` it can be reloaded."""
     program = find_haproxy()
     assert program is not None
-    haproxy = Haproxy(program, configuration, port, tls_port)
+    haproxy = Haproxy(program, configuration, port, tls_port, master=master)
     try:
         haproxy.wait_open()
         yield haproxy

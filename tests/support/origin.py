@@ -153,6 +153,14 @@ class Origin:
             lambda: self.received[:count] if len(self.received) >= count else None, f"{count} requests"
         )
 
+    def wait_targets(self, targets: set[bytes]) -> None:
+        """Wait until each of these targets has been asked for."""
+
+        def look() -> bool | None:
+            return targets <= {message.target for message in self.received} or None
+
+        self._changing.wait_for(look, f"{len(targets)} targets")
+
     def wait_seen(self, count: int) -> None:
         """Wait until so many heads have arrived since the origin started."""
         self._changing.wait_for(lambda: self._seen >= count, f"{count} request heads")
