@@ -56,12 +56,10 @@ def run(plan: Plan) -> tuple[list[Phase], dict[str, float], list[Series]]:
         crowd.open(0, plan.live)
         send(crowd, plan, 1.0)  # once for code and buffers
         pids = {"conductor": pid_of(crowd.cluster.conductors[0]), "relay": pid_of(crowd.cluster.relays[0])}
-        for _ in range(plan.rounds):
-            phases.append(Phase("live alone", send(crowd, plan, plan.seconds)))
+        phases += [Phase("live alone", send(crowd, plan, plan.seconds)) for _ in range(plan.rounds)]
         with Sampler(pids) as memory, stalled_clients(crowd, plan) as stalled:
             sent = stalled.message(STALL)["sent"]
-            for _ in range(plan.rounds):
-                phases.append(Phase("beside stalled", send(crowd, plan, plan.seconds)))
+            phases += [Phase("beside stalled", send(crowd, plan, plan.seconds)) for _ in range(plan.rounds)]
             stalled.tell()
             told = stalled.message()
         if told["ended"]:
@@ -69,7 +67,7 @@ def run(plan: Plan) -> tuple[list[Phase], dict[str, float], list[Series]]:
         exchanges = plan.stalled * plan.each
         grown = {name: (memory.most(name) - memory.first(name)) * 1024 / exchanges for name in pids}
         sys.stderr.write(
-            f"{exchanges} stalled exchanges of {plan.size:,} B took {sent / exchanges:,.0f} B each from their senders; "
+            f"{exchanges} stalled exchanges of {plan.size:,} B took {sent / exchanges:,.0f} B each; "
             f"{', '.join(f'{name} {kib:.0f} KiB each' for name, kib in grown.items())}\n"
         )
         crowd.check()
@@ -130,7 +128,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--live", type=int, default=200)
     parser.add_argument("--stalled", type=int, default=200)
     parser.add_argument("--each", type=int, default=4, help="exchanges on each stalled tunnel")
-    parser.add_argument("--size", type=int, default=1_048_576, help="bytes of each of their bodies")
+    parser.add_argument("--size", type=int, default=4_194_304, help="bytes of each of their bodies")
     parser.add_argument("--rate", type=float, default=300.0, help="webhooks a second to live tunnels")
     parser.add_argument("--seconds", type=float, default=3.0, help="length of each measurement")
     parser.add_argument("--rounds", type=int, default=3)

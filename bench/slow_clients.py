@@ -2,8 +2,8 @@
 
 Run as `python -m bench.slow_clients` by the `slow` scenario. Their receive buffers are small, so that what
 stands still does so in the relay and the conductor, not in the system. Prints {"at": "stalled", "sent": N}
-once no sender could send anything for a while; for a line on standard input, how many exchanges have ended all
-the same (none should), and then goes on until the parent ends it.
+once no sender could send anything for a while; for a line on standard input, how many exchanges have ended
+all the same (none should), and then goes on until the parent ends it.
 """
 
 from __future__ import annotations
