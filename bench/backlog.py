@@ -103,9 +103,7 @@ def run(shape: str, events: int, size: int, connections: int) -> tuple[list[Phas
     with SHAPES[shape]() as store:
         with far_end(store) as first:  # which makes the project
             first.message()
-        send(
-            store, 200, size, connections
-        )  # once for code and buffers; also waits until it is seen to be gone
+        send(store, 200, size, connections)  # once for code and buffers
         with far_end(store, "--events", "200") as early:
             early.message()
             early.message(PATIENCE)

@@ -1,6 +1,6 @@
 """The far end of the `backlog` scenario: one tunnel that answers webhooks and counts different events.
 
-Run as `python -m bench.backlog_end API --project NAME`; the token comes in WHOOK_TOKEN. Prints {"at": "ready"}
+Run as `python -m bench.backlog_end API --project NAME`, the token in WHOOK_TOKEN. Prints {"at": "ready"}
 once its tunnel is open and, with `--events N`, {"events": N, ...} once it has seen so many different ones and
 answered the last; it stays until the parent ends it.
 """

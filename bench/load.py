@@ -2,8 +2,8 @@
 
 Run as `python -m bench.load` by the scenarios. It prints {"at": "start"} when it has warmed up and
 {"at": "end", ...} with its counts when the window is over, so that the parent can read the server's CPU time
-at both moments. Every response must be a 200 (or `--status`) of known length; anything else is an error and ends
-the run.
+at both moments. Every response must be a 200 (or `--status`) of known length; anything else is an error and
+ends the run.
 """
 
 from __future__ import annotations

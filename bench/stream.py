@@ -1,9 +1,10 @@
 """Scenario `stream`: one exchange carries a gigabyte, up or down; throughput, and memory all the while.
 
-A cluster of one conductor and one relay, the real CLI, and a local server that reads or writes as fast as it
-is let (`bench.stream_server`); the sender is a plain socket in this process. Each direction is an exchange of
-its own, in turns, for some rounds. The bytes are counted at both ends. Memory that still grows in the second
-half of a transfer by more than `ALLOWED` fails the run: nothing on the way may hold what it has passed on.
+A cluster of one conductor and one relay (or the all-in-one server), the real CLI, and a local server that
+reads or writes as fast as it is let (`bench.stream_server`); the sender is a plain socket in this process.
+Each direction is an exchange of its own, in turns, for some rounds. The bytes are counted at both ends. Memory
+that still grows in the second half of a transfer by more than `ALLOWED` fails the run: nothing on the way may
+hold what it has passed on.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from bench.figures import Figure, Series, Where
 from bench.process import BenchError, Child, cpu_of
 from bench.report import markdown, save
 from bench.sampling import MIB, Sampler
+from bench.server import whook_serve
 from tests.support.cluster import running_cluster
 
 PROJECT = "bench"
@@ -101,13 +103,20 @@ def _head(sock: socket.socket) -> bytes:
 DIRECTIONS: dict[str, Callable[[int, int], None]] = {"up": upload, "down": download}
 
 
-def running_path(stack: ExitStack, size: int) -> Route:
-    """Run the cluster, the CLI and the local server until the stack is closed."""
+def running_path(stack: ExitStack, size: int, shape: str) -> Route:
+    """Run the servers, the CLI and the local server until the stack is closed."""
     folder = Path(stack.enter_context(TemporaryDirectory(prefix="whook-bench-")))
     settings = {"WHOOK_CONDUCTOR_MAX_BODY": str(max(size, 104_857_600))}
-    cluster = stack.enter_context(
-        running_cluster(folder, conductors=1, relays=1, settings=settings, balanced=False)
-    )
+    if shape == "embedded":
+        server = stack.enter_context(whook_serve(env=settings))
+        port, api, token, pids = server.ingress, server.api, server.token, {"server": server.child.pid}
+    else:
+        cluster = stack.enter_context(
+            running_cluster(folder, conductors=1, relays=1, settings=settings, balanced=False)
+        )
+        port, api, token = cluster.ingress[0], cluster.api(), cluster.token
+        members = {"conductor": cluster.conductors[0], "relay": cluster.relays[0]}
+        pids = {name: member.process.pid for name, member in members.items() if member.process}
     local = stack.enter_context(Child("-m", "bench.stream_server", name="local server"))
     target = f"http://127.0.0.1:{local.message()['port']}"
     command = (
@@ -116,21 +125,17 @@ def running_path(stack: ExitStack, size: int) -> Route:
         "connect",
         PROJECT,
         "--server",
-        cluster.api(),
+        api,
         "--forward",
         target,
         "--json",
     )
-    env = {"WHOOK_TOKEN": cluster.token, "HOME": str(folder)}
+    env = {"WHOOK_TOKEN": token, "HOME": str(folder)}
     cli = stack.enter_context(Child(*command, name="whook connect", env=env))
     while cli.message()["event"] != "ready":
         pass
     cli.drain()
-    conductor, relay = cluster.conductors[0], cluster.relays[0]
-    assert conductor.process is not None
-    assert relay.process is not None
-    pids = {"conductor": conductor.process.pid, "relay": relay.process.pid, "cli": cli.pid}
-    return Route(conductor.ports[0], pids)
+    return Route(port, {**pids, "cli": cli.pid})
 
 
 def transfer(path: Route, direction: str, size: int) -> Transfer:
@@ -152,11 +157,11 @@ def transfer(path: Route, direction: str, size: int) -> Transfer:
     )
 
 
-def run(size: int, rounds: int) -> list[Transfer]:
+def run(size: int, rounds: int, shape: str = "clustered") -> list[Transfer]:
     """Measure both directions in turns. Raises BenchError when memory keeps growing."""
     found: list[Transfer] = []
     with ExitStack() as stack:
-        path = running_path(stack, size)
+        path = running_path(stack, size, shape)
         for direction in DIRECTIONS:
             transfer(path, direction, min(size, 16 * MIB))  # once for code and buffers
         for turn in range(rounds):
@@ -208,9 +213,10 @@ def add_arguments(parser: ArgumentParser) -> None:
     """Options of the command line."""
     parser.add_argument("--mib", type=int, default=1024, help="size of each transfer")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--shape", choices=("clustered", "embedded"), default="clustered")
 
 
 def main(args: Namespace) -> str:
     """Run what the command line asks for."""
     size = args.mib * MIB
-    return report(size, run(size, args.rounds))
+    return report(size, run(size, args.rounds, args.shape))

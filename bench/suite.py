@@ -57,6 +57,8 @@ SCENARIOS = (
     Scenario("slow", "stalled receivers beside live ones", 45),
     Scenario("backlog", "buffered webhooks delivered to one tunnel", 60, ("--events", "20000")),
     Scenario("history", "what recording costs a request", 60),
+    Scenario("compare", "what has changed between two results"),
+    Scenario("plots", "draw stored results again"),
 )
 
 
