@@ -2,9 +2,9 @@
 
 A cluster of one conductor and one relay (or the all-in-one server), the real CLI, and a local server that
 reads or writes as fast as it is let (`bench.stream_server`); the sender is a plain socket in this process.
-Each direction is an exchange of its own, in turns, for some rounds. The bytes are counted at both ends. Memory
-that still grows in the second half of a transfer by more than `ALLOWED` fails the run: nothing on the way may
-hold what it has passed on.
+Each direction is an exchange of its own, in turns, for some rounds. The bytes are counted at both ends.
+Memory that still grows in the second half of a transfer by more than `ALLOWED` fails the run: nothing on the
+way may hold what it has passed on.
 """
 
 from __future__ import annotations
