@@ -18,6 +18,8 @@ import time
 
 LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d+)", re.IGNORECASE)
 RECV = 65_536
+PATIENCE = 30.0
+"""Seconds after which a measurement ends, whatever has been answered."""
 
 
 class Connection:
@@ -63,10 +65,16 @@ class Load:
         return time.perf_counter() - began
 
     def run(self, seconds: float) -> float:
-        """Go on for so long; gives the seconds that it really was."""
+        """Go on for so long, and longer if need be for one answer on each connection.
+
+        Gives the seconds that it really was.
+        """
         self.latencies.clear()
         began = now = time.perf_counter()
-        while now - began < seconds and not self.errors:
+        least = len(self._connections)
+        while not self.errors and now - began < PATIENCE:
+            if now - began >= seconds and len(self.latencies) >= least:
+                break
             self._turn()
             now = time.perf_counter()
         return now - began

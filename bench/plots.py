@@ -161,7 +161,9 @@ def _finish(figure: Any, stored: Stored, name: str) -> None:
 
 def _legend(axes: Any, count: int) -> None:
     labels = axes.get_legend_handles_labels()[1]
-    if count > 1 or any(labels):
+    if count > 3:  # beside the curves, which would else run through it
+        axes.legend(fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    elif count > 1 or any(labels):
         axes.legend(fontsize=8, frameon=False)
 
 
