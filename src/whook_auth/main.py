@@ -27,6 +27,7 @@ from whook.backplane.compose import (
     open_backplane,
 )
 from whook.backplane.compose.command import EXIT_SCHEMA, ConfigFile
+from whook.backplane.compose.patience import open_awaited_database
 from whook.backplane.sql import AUTH, SchemaRefused, SqlAuthStore, check_url, migrate_database, open_database
 from whook.chassis.daemon import Daemon
 from whook.chassis.settings import SettingsError
@@ -51,7 +52,7 @@ async def _body(configured: Configured, daemon: Daemon) -> None:
     keys = [settings.service_key.get_secret_value(), settings.previous_service_key.get_secret_value()]
     async with (
         open_backplane(settings.url.get_secret_value()) as backplane,
-        open_database(settings.auth_database.get_secret_value(), AUTH) as database,
+        open_awaited_database(settings.auth_database.get_secret_value(), AUTH, daemon) as database,
     ):
         store = SqlAuthStore(database)
         async with open_auth(store, backplane.bus) as auth:

@@ -108,7 +108,7 @@ class ServerOptions:
     port: Annotated[int, Parameter(help="Port for webhooks.")] = 8080
     api_port: Annotated[int, Parameter(help="Port of the API.")] = 8081
     tunnel_port: Annotated[int, Parameter(help="Port that tunnels connect to.")] = 8082
-    admin_port: Annotated[int, Parameter(help="Port of /metrics, /healthz and /readyz.")] = 8083
+    admin_port: Annotated[int, Parameter(help="Port of /metrics, /healthz, /readyz and /debug/tasks.")] = 8083
     auth_port: Annotated[int, Parameter(help="Port of the login pages and of the auth API.")] = 8084
     auth_url: Annotated[
         str | None,

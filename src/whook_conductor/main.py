@@ -27,6 +27,7 @@ from whook.backplane.compose import (
 )
 from whook.backplane.compose.command import EXIT_SCHEMA
 from whook.backplane.compose.factory import MEMORY
+from whook.backplane.compose.patience import open_awaited_database
 from whook.backplane.sql import (
     CONDUCTOR,
     SchemaRefused,
@@ -35,7 +36,6 @@ from whook.backplane.sql import (
     SqlProjects,
     check_url,
     migrate_database,
-    open_database,
 )
 from whook.chassis.daemon import Daemon
 from whook.chassis.drain import Drain
@@ -68,7 +68,7 @@ async def _body(configured: Configured, daemon: Daemon) -> None:
     async with (
         open_backplane(settings.url.get_secret_value()) as backplane,
         open_queue(settings, backplane.bus) as queue,
-        open_database(settings.conductor_database.get_secret_value(), CONDUCTOR) as database,
+        open_awaited_database(settings.conductor_database.get_secret_value(), CONDUCTOR, daemon) as database,
         open_http_auth(
             settings.auth_url,
             settings.service_key.get_secret_value(),

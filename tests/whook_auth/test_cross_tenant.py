@@ -6,31 +6,19 @@ import hashlib
 import hmac
 import json
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.support.auth_rig import PASSWORD, RELAY, open_auth_rig
+from tests.support.auth_rig import PASSWORD, RELAY
 from tests.support.tenants import World, csrf, pad, unpad
 from whook.chassis.tunnel_token import SigningKey
 
 Attempt = Callable[["World"], Awaitable[httpx.Response]]
 FORGED = 403
-
-
-@pytest.fixture
-async def world(tmp_path: Path) -> AsyncGenerator[World, None]:
-    async with open_auth_rig(tmp_path) as rig:
-        tokens = {name: await rig.user(name) for name in ("ann", "bob", "vic", "eve")}
-        await rig.do("POST", "/v1/projects", {"name": "shop"}, token=tokens["ann"])
-        for user, role in (("bob", "developer"), ("vic", "viewer")):
-            await rig.do("PUT", f"/v1/projects/shop/members/{user}", {"role": role}, token=tokens["ann"])
-        tokens["admin"] = rig.admin
-        yield World(rig, tokens)
 
 
 async def expired(w: World) -> httpx.Response:
@@ -139,37 +127,6 @@ EVENT_CASES: dict[str, tuple[int, Attempt]] = {
     "an unknown token": (401, events("whk_" + "a" * 49)),
 }
 
-
-def operator(method: str, path: str, who: str = "ann") -> Attempt:
-    """Ask the operators' part of the conductor's API."""
-    return lambda w: w.ask(who, method, f"{w.rig.api_url}/v1/admin{path}")
-
-
-async def operator_by_all_other_scopes(w: World) -> httpx.Response:
-    token = await w.special("all", scopes=["connect", "events:read", "events:replay", "projects:write"])
-    return await operator("GET", "/relays", token)(w)
-
-
-async def operator_who_is_no_admin(w: World) -> httpx.Response:
-    """A token of the scope admin counts only as long as its user is an admin."""
-    return await operator("PUT", f"/relays/{RELAY}/drain", await w.special("root", scopes=["admin"]))(w)
-
-
-ADMIN_CASES: dict[str, tuple[int, Attempt]] = {
-    "an owner lists relays": (403, operator("GET", "/relays")),
-    "an owner lists tunnels": (403, operator("GET", "/tunnels")),
-    "an owner lists the tunnels of its own project": (403, operator("GET", "/tunnels?project=shop")),
-    "an owner lists projects": (403, operator("GET", "/projects")),
-    "an owner looks at the queue": (403, operator("GET", "/queue")),
-    "an owner drains a relay": (403, operator("PUT", f"/relays/{RELAY}/drain")),
-    "an owner drains a relay that is none": (403, operator("PUT", "/relays/none/drain")),
-    "an owner puts a relay back": (403, operator("DELETE", f"/relays/{RELAY}/drain")),
-    "an owner kicks": (403, operator("DELETE", "/tunnels/tun_01JZ0000000000000000000000")),
-    "a stranger kicks": (403, operator("DELETE", "/tunnels/tun_01JZ0000000000000000000000", "eve")),
-    "every scope but admin": (403, operator_by_all_other_scopes),
-    "the scope of one who is no admin": (403, operator_who_is_no_admin),
-    "an unknown token": (401, operator("GET", "/relays", "whk_" + "a" * 49)),
-}
 
 ACCOUNT_CASES: dict[str, tuple[int, Attempt]] = {
     "no such token": (401, lambda w: w.tunnel("whk_" + "a" * 49)),
@@ -379,7 +336,6 @@ LOGIN_CASES: dict[str, tuple[int, Attempt]] = {
 
 STATUSES = {f"account: {name}": case for name, case in ACCOUNT_CASES.items()}
 STATUSES |= {f"events: {name}": case for name, case in EVENT_CASES.items()}
-STATUSES |= {f"admin: {name}": case for name, case in ADMIN_CASES.items()}
 STATUSES |= {f"relay: {name}": (401, attempt) for name, attempt in RELAY_CASES.items()}
 STATUSES |= {f"login: {name}": case for name, case in LOGIN_CASES.items()}
 

@@ -18,7 +18,6 @@ import sys
 import tomllib
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, cast
 
@@ -29,7 +28,7 @@ from whook.backplane.ports import Unavailable
 from whook.chassis import metrics
 from whook.chassis.daemon import Daemon, run_daemon
 from whook.chassis.listen import ListenError
-from whook.chassis.logs import configure_logging, hide
+from whook.chassis.logs import configure_logging, get_logger, hide
 from whook.chassis.settings import DaemonSettings, Settings, SettingsError
 
 EXIT_SETTINGS = 2
@@ -78,6 +77,13 @@ def _toml(value: Any) -> str:
     if isinstance(value, list):
         return f"[{', '.join(_toml(item) for item in value)}]"
     return json.dumps(value, ensure_ascii=False)
+
+
+_log = get_logger("whook.compose")
+
+
+class StoppedWaiting(Exception):
+    """The daemon was told to stop before what it waited for at its start was there: no failure."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,7 +164,12 @@ class Command:
             configure_logging(daemon.log_format, daemon.log_level, exchanges=daemon.log_exchanges)
 
             async def main() -> int:
-                body = partial(self.body, configured)
+                async def body(daemon: Daemon) -> None:
+                    try:
+                        await self.body(configured, daemon)
+                    except* StoppedWaiting:
+                        _log.info("stopped before the database was there")
+
                 return await run_daemon(self.name, body, settings=daemon, alone=True)
 
             return trio.run(main)
