@@ -48,7 +48,9 @@ class Scenario:
 
 
 SCENARIOS = (
-    Scenario("throughput", "CPU per request beside references", 100, ("--sizes", "1k,64k", "--seconds", "1.5")),
+    Scenario(
+        "throughput", "CPU per request beside references", 100, ("--sizes", "1k,64k", "--seconds", "1.5")
+    ),
     Scenario("idle", "memory for each idle tunnel", 30),
     Scenario("tunnels", "what tunnels cost as they grow in number", 300),
     Scenario("fan", "webhooks to random ones of many tunnels at a fixed rate", 75),
@@ -141,7 +143,9 @@ def run_one(scenario: Scenario, options: Sequence[str], progress: Progress, limi
 
 def summary(results: Sequence[Done]) -> str:
     """Give the one text about all."""
-    parts = [f"## {done.scenario.name} ({done.seconds:.0f} s)\n\n{done.complaint or done.text}" for done in results]
+    parts = [
+        f"## {done.scenario.name} ({done.seconds:.0f} s)\n\n{done.complaint or done.text}" for done in results
+    ]
     failed = [done.scenario.name for done in results if done.complaint]
     seconds = sum(done.seconds for done in results)
     end = f"{len(results)} scenarios in {seconds / 60:.1f} minutes"

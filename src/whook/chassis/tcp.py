@@ -133,7 +133,8 @@ class _Server:
     """The tables of one server. They change only synchronously."""
 
     __slots__ = (
-        "addresses", "freed", "limits", "lingering", "log", "name", "next_log", "refusal", "shedding", "stats",
+        "addresses", "freed", "limits", "lingering", "log", "name", "next_log", "refusal", "shedding",
+        "stats",
     )  # fmt: skip
 
     def __init__(
