@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 
 import pytest
@@ -71,18 +72,15 @@ async def test_closed_when_data_had_come_but_was_not_read_yet() -> None:
     async with tcp_pair() as (client, server):
         with trio.fail_after(DEADLINE):
             async with trio.open_nursery() as nursery:
-                raised = trio.Event()
 
-                async def receive() -> None:
-                    with pytest.raises(trio.ClosedResourceError):
-                        await receive_when_ready(server, 100)
-                    raised.set()
+                async def come_and_close() -> None:
+                    await trio.testing.wait_all_tasks_blocked()
+                    os.write(client.socket.fileno(), b"too late")  # no checkpoint between the two
+                    server.socket.close()
 
-                nursery.start_soon(receive)
-                await trio.testing.wait_all_tasks_blocked()
-                await client.send_all(b"too late")
-                server.socket.close()
-                await raised.wait()
+                nursery.start_soon(come_and_close)
+                with pytest.raises(trio.ClosedResourceError):
+                    await receive_when_ready(server, 100)
 
 
 async def test_a_stream_that_is_no_socket() -> None:
