@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 
-from bench.crowd import Crowd, Sent, running_crowd, say
+from bench.crowd import Crowd, running_crowd, say
 from bench.figures import Figure, Series, distribution
 from bench.process import BenchError
 from bench.report import markdown, save
@@ -37,8 +37,8 @@ class Plan:
     seconds: float = 2.0
     rounds: int = 2
     connections: Sequence[int] = (8, 64)
-    """Webhooks under way at once. With fewer than the ten tunnels of the reference each is alone on its tunnel
-    in both; with more the reference has several on one tunnel, which share system calls."""
+    """Webhooks under way at once. With more than the ten tunnels of the reference, it has several on each,
+    which share system calls; random ones of many tunnels never do."""
     rate: float = 300.0
     """Webhooks a second in the open loop in which the latency is taken."""
 
@@ -127,8 +127,9 @@ class _Run:
             opened_a_second=crowd.opened,
         )
         costs = ", ".join(
-            f"{statistics.median(size.cpu_us[c]):.0f} µs at {c} at once ({statistics.median(size.ratios(c)):.2f}; "
-            f"to {FEW} of them {statistics.median(size.ratios(c, hot=True)):.2f} of that with {FEW})"
+            f"{statistics.median(size.cpu_us[c]):.0f} µs at {c} at once "
+            f"({statistics.median(size.ratios(c)):.2f} of that with {FEW} tunnels; "
+            f"to {FEW} of them {statistics.median(size.ratios(c, hot=True)):.2f})"
             for c in plan.connections
         )
         say(
@@ -147,7 +148,9 @@ class _Run:
             crowd.open(relay, left // (count - 1) + (left % (count - 1) if relay == 1 else 0))
         answered, took = crowd.send_to_each()
         crowd.check()
-        say(f"{whole:,} tunnels over {count} relays: {answered:,} webhooks answered in {took:.1f} s, 0 failed")
+        say(
+            f"{whole:,} tunnels over {count} relays: {answered:,} webhooks answered in {took:.1f} s, 0 failed"
+        )
         return {"tunnels": whole, "relays": count, "answered": answered, "failed": 0, "seconds": took}
 
 
@@ -155,8 +158,8 @@ HEADINGS = (
     "tunnels", "KiB each", "conductor KiB each", "idle % of a core", "p50 ms", "p99 ms", "max ms", "opened/s",
 )  # fmt: skip
 COSTS = (
-    "tunnels", "at once", f"CPU µs with {FEW} tunnels", f"to {FEW} of them", "ratio", "to random ones", "ratio",
-    "ratios of the rounds",
+    "tunnels", "at once", f"CPU µs with {FEW} tunnels", f"to {FEW} of them", "ratio", "to random ones",
+    "ratio", "ratios of the rounds",
 )  # fmt: skip
 
 
@@ -171,8 +174,7 @@ def run(plan: Plan) -> str:
         crowd = stack.enter_context(running_crowd("many", relays=3 if plan.whole else 1, room=room))
         few = stack.enter_context(running_crowd("few", room=FEW))
         going = _Run(plan, crowd, few)
-        for tunnels in plan.sizes:
-            sizes.append(going.at(tunnels))
+        sizes.extend(going.at(tunnels) for tunnels in plan.sizes)
         if plan.whole:
             whole = going.whole()
     rows = [
