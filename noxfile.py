@@ -116,13 +116,30 @@ def cluster(session: nox.Session) -> None:
     )
 
 
+def bugsink(session: nox.Session) -> str:
+    """Give an environment with Bugsink in it: the one that WHOOK_BUGSINK names, else one that is made here.
+
+    Its requirements are its own. In the caller's environment nothing is installed, so its test skips itself.
+    """
+    if named := os.environ.get("WHOOK_BUGSINK"):
+        return named
+    environment = Path(session.create_tmp()) / "bugsink"
+    if session.venv_backend != "none" and not (environment / "bin" / "bugsink-manage").exists():
+        session.run("python", "-m", "venv", "--clear", str(environment))
+        session.run(
+            *(str(environment / "bin" / "python"), "-m", "pip", "install", "-q", "bugsink>=2.6,<3"),
+            external=True,
+        )
+    return str(environment)
+
+
 @nox.session
 def deploy(session: nox.Session) -> None:
     """Run what deploy/ ships with the real programs beside a real cluster; says what it had to skip."""
     install(session, "test")
     session.run(
         *("python", "-m", "pytest", "-rs", *(session.posargs or ["tests/deploy"])),
-        env={"WHOOK_TEST_DEPLOY": "1"},
+        env={"WHOOK_TEST_DEPLOY": "1", "WHOOK_BUGSINK": bugsink(session)},
     )
 
 

@@ -1,8 +1,10 @@
 """All of deploy/ at once: the one test that an operator would make before going live.
 
 A cluster on a real Redis and a real PostgreSQL behind the HAProxy configuration that is shipped, watched by
-Prometheus with the rules that are shipped. Webhooks go in, some are stored and delivered, and a relay is
-killed: HAProxy keeps answering, the alert fires and ends, and every dashboard has its data.
+Prometheus with the rules that are shipped, its logs collected by rsyslog as it is shipped, its errors reported
+to a Bugsink. Webhooks go in, some are stored and delivered, one is damaged in the database, and a relay is
+killed: HAProxy keeps answering, the alert fires and ends, every dashboard has its data, the lines of a
+webhook are at the collector, and the error is in Bugsink.
 """
 
 from __future__ import annotations
@@ -12,11 +14,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.deploy.bugsink import running_bugsink
+from tests.deploy.collector import collector_processes
 from tests.support.deployment import PROJECTS, Deployment, running_deployment
 from tests.support.haproxy import find_haproxy
 from tests.support.load import Load, Sent
 from tests.support.prometheus import find_program
 from tests.support.site import tunnels
+from tests.support.torn import STORAGE_KEY
 
 MISSING = [name for name in ("prometheus", "promtool") if find_program(name) is None]
 if find_haproxy() is None:
@@ -31,13 +36,24 @@ BROKEN_OFF = 502
 @pytest.mark.timeout(400)
 @pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}")
 def test_a_relay_is_killed_in_front_of_everybody(tmp_path: Path) -> None:
-    settings: dict[str, str] = {}
     with ExitStack() as stack:
+        bugsink = stack.enter_context(running_bugsink(tmp_path / "bugsink"))
+        collector = stack.enter_context(collector_processes(tmp_path / "logs"))
+        settings = {"WHOOK_DAEMON_ERROR_DSN": bugsink.dsn, "WHOOK_BACKPLANE_STORAGE_KEY": STORAGE_KEY}
         deployment = stack.enter_context(running_deployment(tmp_path, settings))
+        for member in deployment.cluster.members:
+            assert member.process is not None
+            collector.attach(member.name, member.process)
         with deployment.load() as sending:
             stored = deployment.store_and_deliver()
             break_a_relay(deployment)
         assert len(set(stored)) == len(stored) > 0
+        line = collector.wait_line(event="webhook buffered", event_id=stored[0])
+        assert line["daemon"] == "whook-conductor"
+        with deployment.failing_delivery() as event_id:
+            error = bugsink.wait_event(event_id=event_id)
+        assert error["transaction"] == "a delivery failed inside the conductor"
+        collector.wait_line(event="a delivery failed inside the conductor", event_id=event_id)
         check_senders(deployment, sending)
         assert deployment.empty_queries() == []
 

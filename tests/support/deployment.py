@@ -17,11 +17,14 @@ from tests.support.crowd import Crowd
 from tests.support.dashboards import FILES, queries
 from tests.support.load import Load, Sent, send, steady_load
 from tests.support.prometheus import Prometheus, running_prometheus
+from tests.support.torn import LARGE
 from tests.support.whook_process import WhookProcess
 
 PROJECTS = [f"shop{n}" for n in range(6)]
 SLEEPER = "sleeper"
 """A project whose client goes away and comes again."""
+TORN = "torn"
+"""A project one of whose webhooks is damaged in the database."""
 RATE = 20.0
 """Webhooks a second."""
 
@@ -61,6 +64,27 @@ class Deployment:
             self.prometheus.wait_value('sum(whook_deliveries_total{result="answered"}) >= ' + str(count))
         assert all(self.local.seen[path] for path in paths), self.local.seen
         return [json.loads(one.note)["event_id"] for one in answers]
+
+    @contextmanager
+    def failing_delivery(self) -> Iterator[str]:
+        """Have a large webhook stored, turn a bit of it in the database, and have it delivered.
+
+        Gives its event id. See `torn`, which does the same to a single server.
+        """
+        with self._client(TORN):
+            pass
+        answer = send(self.cluster.front().ports, TORN, "/torn", body=bytes(LARGE))
+        assert answer.status == 202, answer
+        event_id: str = json.loads(answer.note)["event_id"]
+        last = "length(content) - 1"
+        torn = self.cluster.postgres.execute(
+            self.cluster.postgres.url("conductor"),
+            f"UPDATE bodies SET content = set_byte(content, {last}, get_byte(content, {last}) # 1) "
+            f"WHERE event_id = '{event_id}' AND part = 0 RETURNING event_id",
+        )
+        assert torn == [(event_id,)]
+        with self._client(TORN):
+            yield event_id
 
     @contextmanager
     def _client(self, project: str) -> Iterator[WhookProcess]:

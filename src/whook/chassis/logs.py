@@ -202,7 +202,7 @@ def mask_all(value: Any) -> Any:
     if isinstance(value, str):
         return mask(value)
     if isinstance(value, dict):
-        return {mask(str(name)): mask_all(inner) for name, inner in cast("dict[Any, Any]", value).items()}
+        return {mask(str(name)): mask_all(inner) for name, inner in value.items()}
     if isinstance(value, (list, tuple)):
         return [mask_all(inner) for inner in cast("list[Any]", value)]
     return mask(repr(value))  # as the renderer would
