@@ -1,10 +1,10 @@
 """All of deploy/ at once: the one test that an operator would make before going live.
 
-A cluster on a real Redis and a real PostgreSQL behind the HAProxy configuration that is shipped, watched by
-Prometheus with the rules that are shipped, its logs collected by rsyslog as it is shipped, its errors reported
-to a Bugsink. Webhooks go in, some are stored and delivered, one is damaged in the database, and a relay is
-killed: HAProxy keeps answering, the alert fires and ends, every dashboard has its data, the lines of a
-webhook are at the collector, and the error is in Bugsink.
+A cluster on a real Redis and a real PostgreSQL behind HAProxy, watched by Prometheus, its logs collected by
+rsyslog, its errors reported to a Bugsink, all of it configured as it is shipped. Webhooks go in, some are
+stored and delivered, one is damaged in the database, and a relay is killed: HAProxy keeps answering, the
+alert fires and ends, every dashboard has its data, the lines of a webhook are at the collector, and the error
+is in Bugsink.
 """
 
 from __future__ import annotations
