@@ -271,8 +271,8 @@ def activate(member: Member, name: str, variable: str) -> Iterator[None]:
 
 def _reap(cluster: Cluster) -> None:
     for member in cluster.members:
-        if member.process is not None:
-            member.process.kill()
+        for process in [*member.past, *([member.process] if member.process else [])]:
+            process.kill()
 
 
 def _enter_haproxy(stack: ExitStack, folder: Path, cluster: Cluster) -> Haproxy | None:
