@@ -9,7 +9,7 @@ from __future__ import annotations
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from tests.support.whook_process import Launcher
 
@@ -18,18 +18,25 @@ BACKLOG = 4096
 
 _LAUNCH = """
 import os, sys
-descriptor, name, *command = sys.argv[1:]
-os.dup2(int(descriptor), 3)
-os.environ.update(LISTEN_FDS="1", LISTEN_FDNAMES=name, LISTEN_PID=str(os.getpid()))
+descriptors, names, *command = sys.argv[1:]
+numbers = descriptors.split(":")
+for place, number in enumerate(numbers, 3):
+    os.dup2(int(number), place)
+os.environ.update(LISTEN_FDS=str(len(numbers)), LISTEN_FDNAMES=names, LISTEN_PID=str(os.getpid()))
 os.execv(command[0], command)
 """
 
 
 @contextmanager
-def holding(name: str) -> Iterator[tuple[int, Launcher]]:
-    """Hold a socket called ``name``; gives its port, and how to start what is to take it."""
-    with socket.create_server(("127.0.0.1", 0), backlog=BACKLOG) as sock:
-        number = sock.fileno()
-        assert number != 3, "the descriptor is inheritable only after it has been duplicated"
-        command = (sys.executable, "-S", "-E", "-c", _LAUNCH, str(number), name)
-        yield sock.getsockname()[1], Launcher(command, (number,))
+def holding(*names: str) -> Iterator[tuple[list[int], Launcher]]:
+    """Hold sockets of these names; gives their ports, and how to start what is to take them."""
+    with ExitStack() as stack:
+        sockets = [
+            stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=BACKLOG)) for _ in names
+        ]
+        numbers = [sock.fileno() for sock in sockets]
+        last = 2 + len(names)
+        assert min(numbers) > last, "a duplicate would be put in the place of what is still to be duplicated"
+        passed = ":".join(map(str, numbers))
+        command = (sys.executable, "-S", "-E", "-c", _LAUNCH, passed, ":".join(names))
+        yield [sock.getsockname()[1] for sock in sockets], Launcher(command, tuple(numbers))

@@ -206,7 +206,7 @@ def running_cluster(
     """Run a cluster until the block ends; given once all is ready. ``settings`` are WHOOK_… variables.
 
     A ``balanced`` one has HAProxy in front where it is installed, and the two conductors that it names.
-    In an ``activated`` one a supervisor holds the ingress of each conductor, and the listener of auth.
+    In an ``activated`` one a supervisor holds the listeners of each conductor and of auth.
     ``prepare`` may change a daemon's variables before it is started.
     Only a ``durable`` one can store webhooks: the Redis of the others forgets everything when it is killed.
     """
@@ -231,10 +231,10 @@ def running_cluster(
         }
         auth, *others = _members(folder, common, conductors, relays)
         if activated:
-            stack.enter_context(activate(auth, "auth", "WHOOK_AUTH_LISTEN"))
+            stack.enter_context(activate(auth, "WHOOK_AUTH_LISTEN"))
             for member in others:
                 if member.service == "conductor":
-                    stack.enter_context(activate(member, "ingress", "WHOOK_CONDUCTOR_LISTEN"))
+                    stack.enter_context(activate(member, "WHOOK_CONDUCTOR_LISTEN", "WHOOK_CONDUCTOR_API"))
             for member in (auth, *others):
                 member.env["WHOOK_BACKPLANE_AUTH_URL"] = f"http://127.0.0.1:{auth.ports[0]}"
         for member in (auth, *others):
@@ -267,19 +267,23 @@ def running_cluster(
 
 
 @contextmanager
-def activate(member: Member, name: str, variable: str) -> Iterator[None]:
-    """Hold the listening socket of a daemon, and pass it on whenever it starts."""
-    with holding(name) as (port, launcher):
-        member.env[variable] = f"systemd:{name}"
+def activate(member: Member, *variables: str) -> Iterator[None]:
+    """Hold the sockets for these settings of a daemon and its admin port; pass them on when it starts."""
+    variables += ("WHOOK_DAEMON_ADMIN",)
+    names = [variable.lower() for variable in variables]
+    with holding(*names) as (ports, launcher):
+        for variable, name in zip(variables, names, strict=True):
+            member.env[variable] = f"systemd:{name}"
         member.launcher = launcher
-        member.ports = (port, *member.ports[1:])
+        *served, member.admin = ports
+        member.ports = tuple(served)
         yield
 
 
 def _reap(cluster: Cluster) -> None:
     for member in cluster.members:
-        if member.process is not None:
-            member.process.kill()
+        for process in [*member.past, *([member.process] if member.process else [])]:
+            process.kill()
 
 
 def _enter_haproxy(stack: ExitStack, folder: Path, cluster: Cluster) -> Haproxy | None:
