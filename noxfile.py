@@ -76,7 +76,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Check types with two checkers that find different things."""
-    install(session, "test,lint")
+    install(session, "test,lint,docs")
     session.run("mypy")
     session.run("mypy", "tests/support", "tests/system", "bench", "tools")
     session.run("pyright")
@@ -84,8 +84,13 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """Every link and anchor of the documentation leads somewhere."""
+    """Every link and anchor of the documentation leads somewhere, here and on the site, which is built."""
+    install(session, "docs")
     session.run("python", "tools/check_docs.py")
+    site = Path(session.create_tmp()) / "site"
+    session.run("mkdocs", "build", "--strict", "--quiet", "-d", str(site), env={"NO_MKDOCS_2_WARNING": "1"})
+    session.run("python", "tools/check_site.py", str(site))
+    session.log(f"the site is in {site}")
 
 
 @nox.session

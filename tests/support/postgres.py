@@ -65,6 +65,11 @@ class Postgres:
         assert done.returncode == 0, done.stderr
 
     @property
+    def programs(self) -> Path:
+        """Folder of its programs, such as pg_dump."""
+        return self._bin
+
+    @property
     def pid(self) -> int:
         """Process id of the postmaster."""
         assert self._process is not None

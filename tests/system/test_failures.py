@@ -64,7 +64,9 @@ def test_client_killed_in_mid_request(server: Served) -> None:
             stored = second.process.wait_event("request", event_id=event_id)
             assert (stored["status"], stored["origin"], stored["attempt"]) == (200, "buffered", 2)
             second.process.wait_event("caught-up")
-            assert post(server.port, second.host, b"again").status == 200
+            # The conductor may not have noted that yet, and let this one queue behind.
+            assert post(server.port, second.host, b"again").status in {200, 202}
+            origin.wait_received(2)
 
 
 def test_client_killed_in_mid_response(server: Served) -> None:
