@@ -27,7 +27,7 @@ class FileUse:
 
     def share(self) -> None:
         """Let others open the file."""
-        if self.alone:
+        if self.alone and fcntl is not None:
             fcntl.flock(self._handle, fcntl.LOCK_SH)
             self.alone = False
 
