@@ -51,6 +51,8 @@ USE_NOTED = timedelta(minutes=1)
 
 LOCAL_SCOPES = frozenset({"connect", "projects:write"})
 """What the tunnel of `whook dev` needs."""
+CLIENT_SCOPES = LOCAL_SCOPES | {"events:read", "events:replay"}
+"""What the commands of a client need beside it."""
 
 _log = structlog.get_logger("whook.auth")
 

@@ -16,6 +16,7 @@ import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final, Literal
 from urllib.parse import urlsplit
@@ -48,7 +49,7 @@ from whook.chassis.logs import configure_logging, get_logger, hide
 from whook.chassis.settings import DaemonSettings, SettingsError
 from whook.chassis.tunnel_token import Verifier
 from whook_auth.server import AuthPorts, run_auth
-from whook_auth.service import AuthService, open_auth
+from whook_auth.service import CLIENT_SCOPES, AuthService, open_auth
 from whook_auth.settings import AuthSettings
 from whook_cli.exits import Exit, ExitCode, UsageError
 from whook_cli.options import ServerOptions
@@ -93,6 +94,8 @@ class Server:
     admin_address: str
     local_token: Callable[[], str]
     """Makes a token for a tunnel of this process; it dies with it."""
+    client_token: Callable[[], str]
+    """Makes one for the other commands of a client, as long-lived as that."""
     stopping: Drain
     """Begins when the server stops taking new requests; those in flight still need the companion."""
     drain: Drain
@@ -196,7 +199,9 @@ class _Body:
             )
             sealer = BackplaneSettings.load().sealer()
             queue = await stack.enter_async_context(
-                open_sqlite_queue(sqlite_url(self._data_dir / "queue.sqlite3"), backplane.bus, sealer=sealer)
+                open_sqlite_queue(
+                    sqlite_url(self._data_dir / "queue.sqlite3"), backplane.bus, sealer=sealer, inherit=True
+                )
             )
             store = SqlAuthStore(auth_db)
             auth = await stack.enter_async_context(open_auth(store, backplane.bus))
@@ -216,6 +221,7 @@ class _Body:
                     data_dir=self._data_dir,
                     admin_address=self._daemon.admin_address,
                     local_token=auth.mint_local_token,
+                    client_token=partial(auth.mint_local_token, CLIENT_SCOPES),
                     stopping=self._daemon.drain,
                     drain=self._relay_drain,
                 )

@@ -18,6 +18,7 @@ from whook.wire import Mode
 from whook_cli.about import say, version_line
 from whook_cli.api import check_server, check_token
 from whook_cli.credentials import stored_token
+from whook_cli.dev_login import lent_login
 from whook_cli.display import Display, open_display
 from whook_cli.exits import Exit, ExitCode, UsageError
 from whook_cli.forward import Forwarder
@@ -142,7 +143,11 @@ def run_dev(
                 nonlocal ending
                 stop = Stop()
                 plan = _plan(project, running.api_url, running.local_token(), "exclusive", far, drain_timeout)
-                async with _open_handler(far, output, display) as handler, trio.open_nursery() as nursery:
+                async with (
+                    _lent(running),
+                    _open_handler(far, output, display) as handler,
+                    trio.open_nursery() as nursery,
+                ):
                     session = Session(plan, handler, display, stop)
                     nursery.start_soon(_follow, running, session, stop)
                     ended = await session.run()
@@ -181,6 +186,13 @@ def run_serve(server: ServerOptions, drain_timeout: float) -> int:
         return _daemon_status(status)
 
     return _run_server(main)
+
+
+@asynccontextmanager
+async def _lent(running: "Server") -> AsyncGenerator[None]:
+    """Let other terminals ask this server as long as the block runs."""
+    with lent_login(running.api_url, running.auth_url, running.client_token()):
+        yield
 
 
 async def _follow(running: "Server", session: Session, stop: Stop) -> None:

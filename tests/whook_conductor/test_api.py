@@ -178,6 +178,12 @@ async def test_the_document_describes_what_there_is() -> None:
             "/v1/tunnels",
             "/v1/projects",
             "/v1/projects/{name}",
+            "/v1/admin/relays",
+            "/v1/admin/relays/{relay}/drain",
+            "/v1/admin/tunnels",
+            "/v1/admin/tunnels/{tunnel}",
+            "/v1/admin/projects",
+            "/v1/admin/queue",
         }
         refusals = document["paths"]["/v1/tunnels"]["post"]["responses"]
         assert "application/problem+json" in refusals["403"]["content"]

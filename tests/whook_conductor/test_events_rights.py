@@ -20,7 +20,7 @@ async def rig(tmp_path: Path) -> AsyncGenerator[EventsRig, None]:
 
 
 async def recorded(rig: EventsRig) -> str:
-    record = answered(project_id=rig.shop.id)
+    record = answered(project_id=rig.shop.id, project="shop")
     await rig.history.record([record])
     return record.event_id
 

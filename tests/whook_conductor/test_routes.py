@@ -114,6 +114,27 @@ def test_a_project_that_moved_does_not_go_with_its_old_relay() -> None:
     assert generation_of(table, "shop") == 2
 
 
+def test_operators_get_pages_and_find_tunnels() -> None:
+    table = RouteTable()
+    names = [f"p{number:02}" for number in range(20)]
+    for number, name in enumerate(reversed(names)):
+        table.learn(route(name, number + 1, relay="rly_a" if number % 2 else "rly_b"))
+    seen: list[str] = []
+    after = ""
+    while page := table.page(project=None, relay_id=None, after=after, limit=7):
+        seen += [one.project for one in page]
+        after = seen[-1]
+    assert seen == names
+    assert [one.project for one in table.page(project="p03", relay_id=None, after="", limit=7)] == ["p03"]
+    assert table.page(project="none", relay_id=None, after="", limit=7) == []
+    there = table.page(project=None, relay_id="rly_b", after="p04", limit=100)
+    assert [one.project for one in there] == names[5::2]
+    found = table.of_tunnel("tun_3")
+    assert found is not None
+    assert found.project == "p17"
+    assert table.of_tunnel("tun_none") is None
+
+
 def test_a_snapshot_replaces_everything() -> None:
     table = RouteTable()
     table.replace([route("a", 10), route("b", 11)])

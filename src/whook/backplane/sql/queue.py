@@ -11,8 +11,9 @@ import math
 import sqlite3
 import time
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from functools import partial
+from pathlib import Path
 from typing import Literal, TypeVar, cast
 
 import trio
@@ -37,6 +38,7 @@ from whook.backplane.ports import (
 )
 from whook.backplane.sql import queue_changes as changes
 from whook.backplane.sql.database import Database, open_database
+from whook.backplane.sql.file_use import FileUse, use_file
 from whook.backplane.sql.group_commit import GroupCommit
 from whook.backplane.sql.queue_changes import Entry, Transaction
 from whook.backplane.sql.schema import QUEUE
@@ -105,6 +107,10 @@ class SqliteQueue:
         if not 0 < ttl < math.inf:
             raise ValueError(f"a lease must last longer than 0 s and end some time, not {ttl} s")
         return await self._writer.change(partial(changes.attend, owner=owner, ttl=ttl))
+
+    async def end_leases(self) -> None:
+        """End every lease and ownership. Only for whoever knows that all owners are dead."""
+        await self._writer.change(changes.end_leases)
 
     async def leave(self, owner: str) -> None:
         """End a lease and the ownerships that hang on it."""
@@ -180,20 +186,41 @@ class SqliteQueue:
 
 @asynccontextmanager
 async def open_sqlite_queue(
-    url: str, bus: Bus, *, sealer: Sealer | None = None, clock: Callable[[], float] = time.time
+    url: str,
+    bus: Bus,
+    *,
+    sealer: Sealer | None = None,
+    clock: Callable[[], float] = time.time,
+    inherit: bool = False,
 ) -> AsyncGenerator[SqliteQueue, None]:
     """Open the queue in the file that ``url`` (``sqlite:///PATH``) names; it is made if needed.
 
-    It publishes on ``bus``. Without a ``sealer`` it stores plainly. Raises what `open_database` raises, and
-    ValueError for a URL of another kind.
+    It publishes on ``bus``. Without a ``sealer`` it stores plainly. With ``inherit``, and if no other process
+    has the file open, the leases of earlier processes end at once: whoever had them is dead. Raises what
+    `open_database` raises, and ValueError for a URL of another kind.
     """
     check_queue_url(url)
-    async with open_database(url, QUEUE) as database:
+    async with open_database(url, QUEUE) as database, _use(url) as use:
         queue = SqliteQueue(database, bus, sealer or Sealer(), clock=clock)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(queue.run, name="queue")
+            if inherit and use.alone:
+                await queue.end_leases()
+            use.share()
             yield queue
             nursery.cancel_scope.cancel(reason="the queue is closed")
+
+
+@asynccontextmanager
+async def _use(url: str) -> AsyncGenerator[FileUse]:
+    with ExitStack() as stack:
+        path = Path(make_url(url).database or "")
+        try:
+            # Waits at most for the one transaction of somebody who is alone.
+            use = await trio.to_thread.run_sync(stack.enter_context, use_file(path))
+        except OSError as error:
+            raise Unavailable(f"cannot lock the queue: {error.strerror}") from error
+        yield use
 
 
 def check_queue_url(url: str) -> None:

@@ -107,6 +107,19 @@ async def test_refusals_arrive_as_they_were_given(server: Server) -> None:
             await client.authorize_tunnel(able, "-bad-", create=True)
 
 
+async def test_who_may_operate_is_asked_for_every_time_and_audited(server: Server) -> None:
+    await server.auth.bootstrap_token()  # makes the first user an admin
+    async with open_http_auth(server.url, KEY, server.bus) as client:
+        admin = await client.authenticate(await token_of(server, "admin"))
+        await client.authorize_admin(admin, "admin.relays")
+        await client.authorize_admin(admin, "relay.drain", "relay-1", change=True)
+        weak = await client.authenticate(await token_of(server))
+        with pytest.raises(AuthDenied) as denied:
+            await client.authorize_admin(weak, "relay.drain", "relay-1", change=True)
+        assert denied.value.reason == "forbidden"
+        assert server.asked.count("authorize-admin") == 3
+
+
 async def test_rights_in_a_project_are_asked_for_every_time(server: Server) -> None:
     token = await token_of(server, "connect", "projects:write", "events:read")
     async with open_http_auth(server.url, KEY, server.bus) as client:

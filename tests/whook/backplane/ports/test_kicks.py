@@ -14,20 +14,27 @@ kicks = st.builds(
     project=name,
     user_id=name,
     token_id=st.just("t"),
+    tunnel_id=name,
     reason=st.just("why"),
     at=st.floats(1, 100),
     until=st.floats(1, 200),
 )
 
 
-@given(st.lists(kicks, max_size=20), st.tuples(name, name, name), st.floats(1, 100))
+@given(st.lists(kicks, max_size=20), st.tuples(name, name, name, name), st.floats(1, 100))
 def test_what_any_of_them_means_is_found(
-    some: list[Kick], names: tuple[str, str, str], issued_at: float
+    some: list[Kick], names: tuple[str, str, str, str], issued_at: float
 ) -> None:
     recent = RecentKicks()
     for kick in some:
         recent.note(kick, now=0)
-    tunnel = {"project_id": names[0], "project": names[1], "user_id": names[2], "token_id": "t"}
+    tunnel = {
+        "project_id": names[0],
+        "project": names[1],
+        "user_id": names[2],
+        "token_id": "t",
+        "tunnel_id": names[3],
+    }
     meant = [kick for kick in some if kick.matches(**tunnel) and kick.covers(issued_at)]
     assert (recent.find(**tunnel, issued_at=issued_at) is not None) == bool(meant)
 
