@@ -2,8 +2,8 @@
 
 Whoever waits too long in a listener's queue gives up, and is served for nothing when its turn comes; one that
 does not even get into the queue (listen(2)) only hears silence. An answer that says when to come back takes
-35 µs, a twentieth of a tunnel's handshake. Called by `tcp.serve_tcp` after each connection that it has accepted; the relay
-uses it for its tunnels. Synchronous; it reads nothing of what a client sent.
+35 µs, a twentieth of a tunnel's handshake. Called by `tcp.serve_tcp` after each connection that it has
+accepted; the relay uses it for its tunnels. Synchronous; it reads nothing of what a client sent.
 """
 
 from __future__ import annotations
