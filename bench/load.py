@@ -2,7 +2,8 @@
 
 Run as `python -m bench.load` by the scenarios. It prints {"at": "start"} when it has warmed up and
 {"at": "end", ...} with its counts when the window is over, so that the parent can read the server's CPU time
-at both moments. Every response must be a 200 of known length; anything else is an error and ends the run.
+at both moments. Every response must be a 200 (or `--status`) of known length; anything else is an error and
+ends the run.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ import time
 
 LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d+)", re.IGNORECASE)
 RECV = 65_536
+PATIENCE = 30.0
+"""Seconds after which a measurement ends, whatever has been answered."""
 
 
 class Connection:
@@ -38,7 +41,9 @@ class Connection:
 class Load:
     """All connections, and the counts of the current window."""
 
-    def __init__(self, port: int, host: str, connections: int, size: int) -> None:
+    def __init__(self, port: int, host: str, connections: int, size: int, status: int = 200) -> None:
+        self._expected = b"HTTP/1.1 %d " % status
+        self._more = sys.maxsize  # requests that may still begin
         head = f"POST /hook HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
         self._request = memoryview(f"{head}Content-Length: {size}\r\n\r\n".encode() + b"x" * size)
         self._epoll = select.epoll()
@@ -50,21 +55,42 @@ class Load:
             self._epoll.register(fd, select.EPOLLIN)
             self._begin(connection)
 
+    def run_requests(self, count: int) -> float:
+        """Go on until so many requests are answered; gives the seconds that it took."""
+        began = time.perf_counter()
+        self.latencies.clear()
+        self._more = count - len(self._connections)  # which have begun theirs already
+        while len(self.latencies) < count and not self.errors:
+            self._turn()
+        return time.perf_counter() - began
+
     def run(self, seconds: float) -> float:
-        """Go on for so long; gives the seconds that it really was."""
+        """Go on for so long, and longer if need be for one answer on each connection.
+
+        Gives the seconds that it really was.
+        """
         self.latencies.clear()
         began = now = time.perf_counter()
-        while now - began < seconds and not self.errors:
-            for fd, event in self._epoll.poll(0.5):
-                connection = self._by_fd[fd]
-                if event & select.EPOLLOUT:
-                    self._send(connection)
-                if event & ~select.EPOLLOUT:
-                    self._receive(connection)
+        least = len(self._connections)
+        while not self.errors and now - began < PATIENCE:
+            if now - began >= seconds and len(self.latencies) >= least:
+                break
+            self._turn()
             now = time.perf_counter()
         return now - began
 
+    def _turn(self) -> None:
+        for fd, event in self._epoll.poll(0.5):
+            connection = self._by_fd[fd]
+            if event & select.EPOLLOUT:
+                self._send(connection)
+            if event & ~select.EPOLLOUT:
+                self._receive(connection)
+
     def _begin(self, connection: Connection) -> None:
+        if self._more <= 0:
+            return
+        self._more -= 1
         connection.began = time.perf_counter()
         connection.sent = 0
         self._send(connection)
@@ -99,7 +125,7 @@ class Load:
                 connection.buffer = data
                 return
             found = LENGTH.search(data, 0, end)
-            if not data.startswith(b"HTTP/1.1 200 ") or found is None:
+            if not data.startswith(self._expected) or found is None:
                 self.errors.append(f"unexpected answer {data[:300]!r}")
                 return
             connection.missing = int(found[1]) + end + 4
@@ -133,11 +159,15 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=1024)
     parser.add_argument("--warm-up", type=float, default=0.5)
     parser.add_argument("--seconds", type=float, default=2.0)
+    parser.add_argument("--requests", type=int, default=0, help="so many, instead of for so long")
+    parser.add_argument("--status", type=int, default=200, help="what every answer must be")
     args = parser.parse_args()
-    load = Load(args.port, args.host, args.connections, args.size)
-    load.run(args.warm_up)
+    connections = min(args.connections, args.requests or args.connections)
+    load = Load(args.port, args.host, connections, args.size, args.status)
+    if not args.requests:
+        load.run(args.warm_up)
     say(at="start", errors=load.errors)
-    seconds = load.run(args.seconds)
+    seconds = load.run_requests(args.requests) if args.requests else load.run(args.seconds)
     ordered = sorted(load.latencies)
     say(
         at="end",

@@ -12,6 +12,7 @@ matplotlib is optional (`whook[bench]`): without it nothing is drawn, and `say` 
 from __future__ import annotations
 
 import sys
+from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -100,7 +101,7 @@ def _curves(axes: Any, members: list[Series]) -> None:
         axes.yaxis.set_major_formatter("{x:g}")
     else:
         axes.set_xlabel(members[0].x)
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 1.08 * max(y for series in members for _, y in series.points))
     _legend(axes, len(members))
 
 
@@ -120,7 +121,7 @@ def _lines(axes: Any, members: list[Figure], axis: str) -> None:
     axes.minorticks_off()
     axes.set_xlabel(axis)
     axes.set_ylabel(members[0].unit)
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.08 * max(max(f.rounds) for f in members))
     _legend(axes, len(others))
 
 
@@ -160,7 +161,9 @@ def _finish(figure: Any, stored: Stored, name: str) -> None:
 
 def _legend(axes: Any, count: int) -> None:
     labels = axes.get_legend_handles_labels()[1]
-    if count > 1 or any(labels):
+    if count > 3:  # beside the curves, which would else run through it
+        axes.legend(fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    elif count > 1 or any(labels):
         axes.legend(fontsize=8, frameon=False)
 
 
@@ -212,3 +215,22 @@ def _save(figure: Any, path: Path, name: str) -> Path:
     figure.savefig(target, dpi=130)
     pyplot.close(figure)
     return target
+
+
+# -- from the command line --------------------------------------------------------------------------------
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Options of the command line."""
+    parser.add_argument("results", type=Path, nargs="+", help="JSON files; the plots go beside them")
+
+
+def main(args: Namespace) -> str:
+    """Draw what the command line names."""
+    lines: list[str] = []
+    for path in args.results:
+        written = draw(path)
+        if written is None:
+            return MISSING
+        lines += map(str, written)
+    return "\n".join(lines)

@@ -12,6 +12,7 @@ import selectors
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 from types import TracebackType
@@ -30,11 +31,13 @@ class BenchError(Exception):
 class Child:
     """A child process that speaks JSON lines on standard output."""
 
-    def __init__(self, *args: str, name: str, env: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, *args: str, name: str, env: dict[str, str] | None = None, program: str = sys.executable
+    ) -> None:
         self.name = name
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed with the child
         self._process = subprocess.Popen(
-            [sys.executable, *args],
+            [program, *args],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
@@ -98,6 +101,19 @@ class Child:
                 continue
             if isinstance(value, dict):
                 return value
+
+    def drain(self) -> None:
+        """Throw away what it says from now on, so that it never has to wait until somebody reads it."""
+
+        def read() -> None:
+            os.set_blocking(descriptor, True)
+            with contextlib.suppress(OSError):
+                while os.read(descriptor, 1 << 20):
+                    pass
+            os.close(descriptor)
+
+        descriptor = os.dup(self._out.fileno())
+        threading.Thread(target=read, name=f"drain {self.name}", daemon=True).start()
 
     def tell(self, line: str = "") -> None:
         """Write one line to the child's standard input."""

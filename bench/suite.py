@@ -48,14 +48,17 @@ class Scenario:
 
 
 SCENARIOS = (
-    Scenario(
-        "throughput", "CPU per request beside references", 100, ("--sizes", "1k,64k", "--seconds", "1.5")
-    ),
+    Scenario("throughput", "CPU per request beside references", 130, ("--rounds", "2", "--seconds", "0.8")),
     Scenario("idle", "memory for each idle tunnel", 30),
     Scenario("tunnels", "what tunnels cost as they grow in number", 300),
     Scenario("fan", "webhooks to random ones of many tunnels at a fixed rate", 75),
     Scenario("storm", "every tunnel drops at once", 80),
+    Scenario("stream", "a gigabyte through one exchange, up and down", 45, ("--mib", "512", "--rounds", "2")),
+    Scenario("slow", "stalled receivers beside live ones", 45),
+    Scenario("backlog", "buffered webhooks delivered to one tunnel", 60, ("--events", "20000")),
     Scenario("history", "what recording costs a request", 60),
+    Scenario("compare", "what has changed between two results"),
+    Scenario("plots", "draw stored results again"),
 )
 
 

@@ -136,6 +136,7 @@ class Talk:
         endpoint = self._endpoint = self._endpoint or Endpoint(Role.ANSWERER)
         for event in endpoint.receive(streams):
             if isinstance(event, Opened):
+                self.opened(event)
                 if event.ended:
                     self._answer(endpoint, event.stream, out)
             elif isinstance(event, DataReceived):
@@ -145,6 +146,9 @@ class Talk:
             elif not isinstance(event, WasReset):
                 raise ConnectionError(f"unexpected {type(event).__name__}")
         out.append(endpoint.take_replies())
+
+    def opened(self, event: Opened) -> None:
+        """Take note of a webhook, for whoever wants to know more than how many there were."""
 
     def _answer(self, endpoint: Endpoint, stream: Stream, out: list[bytes]) -> None:
         self.answered += 1
@@ -210,11 +214,13 @@ def introduction(instance: str, mode: Mode = "takeover") -> bytes:
 class Tunnel:
     """One tunnel: introduced, and answering every webhook with 200 and two bytes."""
 
-    def __init__(self, grant: dict[str, str], instance: str, source: str = "127.0.0.1") -> None:
+    def __init__(
+        self, grant: dict[str, str], instance: str, source: str = "127.0.0.1", talk: Talk | None = None
+    ) -> None:
         parts = urlsplit(grant["websocket_url"])
         self.sock = socket.create_connection((parts.hostname or "", parts.port or 80), 30, (source, 0))
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._talk = Talk()
+        self._talk = talk or Talk()
         self.sock.sendall(upgrade(parts.netloc, parts.path or "/", grant["token"]))
         rest = self._finish_handshake()
         self.sock.sendall(introduction(instance))

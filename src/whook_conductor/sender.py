@@ -20,11 +20,13 @@ import trio
 
 from whook.chassis.tcp import Peer
 from whook.http1 import Failed, RequestEvent, RequestHead, RequestParser
-from whook.link import send_now
+from whook.link import Batch, send_batch, send_now
 from whook_conductor.settings import ConductorSettings
 
-RECEIVE_SIZE: Final = 65_536
-"""Bytes taken from the socket at a time: what one DATA frame carries."""
+RECEIVE_SIZE: Final = 131_072
+"""Bytes taken from the socket at a time: a head and what one DATA frame carries, with room to spare."""
+RECEIVE_MORE: Final = 262_144
+"""The same once that was not enough: of a large body there is commonly more, and each time costs the same."""
 BRIEF_LINGER: Final = 1.0
 """Seconds for which a connection is read after its last response when nothing more is due on it: enough for
 what
@@ -71,6 +73,7 @@ class Sender:
     __slots__ = (
         "_idle",
         "_parser",
+        "_receive_size",
         "_settings",
         "_stream",
         "eof",
@@ -91,6 +94,7 @@ class Sender:
         self._settings = settings
         self._idle = idle
         self.host = peer.host
+        self._receive_size = RECEIVE_SIZE
         self.guard = trio.CancelScope()
         self.phase = Phase.IDLE
         self._parser = RequestParser(max_head=settings.max_head, max_body=settings.max_body)
@@ -122,7 +126,8 @@ class Sender:
         """Return the next raw bytes, or b"" at the end. Raises one of `GONE` when the connection broke."""
         if self.eof:
             return b""
-        data = await self._stream.receive_some(RECEIVE_SIZE)
+        data = await self._stream.receive_some(self._receive_size)
+        self._receive_size = RECEIVE_MORE if len(data) >= RECEIVE_SIZE else RECEIVE_SIZE
         if not data:
             self.eof = True
         return bytes(data)
@@ -193,16 +198,16 @@ class Sender:
 
     # -- writing ------------------------------------------------------------------------------------------
 
-    async def write(self, data: bytes) -> None:
+    async def write(self, data: Batch) -> None:
         """Write all of `data` under the guard's present deadline. Raises `SenderGoneError`."""
         try:
             rest = send_now(self._stream, data)  # nearly always all, at half the cost
             if rest:
-                await self._stream.send_all(rest)
+                await send_batch(self._stream, rest)
         except GONE as error:
             raise SenderGoneError from error
 
-    async def write_stream(self, data: bytes) -> None:
+    async def write_stream(self, data: Batch) -> None:
         """Write a part of a streamed response: a sender that takes nothing of it for long is cut off."""
         self.within(self._settings.write_timeout)
         await self.write(data)

@@ -15,7 +15,7 @@ from typing import Final
 
 import trio
 
-from whook.link import Data, Exchange, ExchangeReset
+from whook.link import Data, Exchange, ExchangeReset, gathered
 from whook.wire import Response
 from whook_conductor import answers
 from whook_conductor.dialogue import Dialogue
@@ -155,10 +155,10 @@ class Duplex(_TwoSided):
             ended = talk.gather(exchange, reply, out, first)
         sender.phase = Phase.RESPONDING
         while not ended:
-            await sender.write_stream(b"".join(out))
+            await sender.write_stream(gathered(out))
             out.clear()
             ended = talk.gather(exchange, reply, out, await exchange.receive())
-        await sender.write_stream(b"".join(out))
+        await sender.write_stream(gathered(out))
         talk.answered()
         if not talk.upload.complete:
             sender.phase = Phase.LINGERING

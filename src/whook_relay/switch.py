@@ -271,7 +271,7 @@ class Switch:
                     continue
                 if kind == OPEN:
                     raise ProtocolError(f"stream {stream_id} was opened before")
-                circuit.tunnel.link.send(_pack(len(payload), kind, flags, circuit.tunnel_id) + payload)
+                circuit.tunnel.link.send_frame(_pack(len(payload), kind, flags, circuit.tunnel_id), payload)
                 if circuit.watchers is not None and kind in _COPIED:
                     self._copy(circuit, kind, flags, payload)
                 if kind == RESET:
@@ -297,7 +297,7 @@ class Switch:
         circuit = Circuit(trunk, stream_id, tunnel, tunnel.last_id)
         trunk.circuits[stream_id] = circuit
         tunnel.circuits[tunnel.last_id] = circuit
-        tunnel.link.send(_pack(len(payload), OPEN, flags, tunnel.last_id) + payload)
+        tunnel.link.send_frame(_pack(len(payload), OPEN, flags, tunnel.last_id), payload)
         if self.watchers:
             self._open_copies(circuit, flags, payload)
         if flags & END_STREAM:
@@ -334,7 +334,7 @@ class Switch:
                     continue
                 if kind not in _FROM_TUNNEL:
                     raise ProtocolError(f"a client may not send a frame of type {kind}")
-                circuit.trunk.link.send(_pack(len(payload), kind, flags, circuit.trunk_id) + payload)
+                circuit.trunk.link.send_frame(_pack(len(payload), kind, flags, circuit.trunk_id), payload)
                 if kind == RESET:
                     self._close(circuit)
                 elif kind == END or (flags & END_STREAM and kind in _ENDING):
@@ -367,7 +367,7 @@ class Switch:
                 continue  # an onlooker that does not keep up misses some, and delays nobody
             watcher.last_id += 1
             circuit.watchers.append((watcher, watcher.last_id))
-            watcher.link.send(_pack(len(payload), OPEN, flags | WATCH, watcher.last_id) + payload)
+            watcher.link.send_frame(_pack(len(payload), OPEN, flags | WATCH, watcher.last_id), payload)
 
     def _copy(self, circuit: Circuit, kind: int, flags: int, payload: bytes) -> None:
         if circuit.watchers is None or circuit.ended & _REQUEST_ENDED:
@@ -378,7 +378,7 @@ class Switch:
                 circuit.watchers.remove(entry)
                 watcher.link.send(encode_reset(stream_id, ResetCode.OVERLOADED, "the onlooker is too slow"))
             else:
-                watcher.link.send(_pack(len(payload), kind, flags, stream_id) + payload)
+                watcher.link.send_frame(_pack(len(payload), kind, flags, stream_id), payload)
 
     # -- the ends of circuits -------------------------------------------------------------------------
 

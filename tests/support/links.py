@@ -13,6 +13,7 @@ from tests.support.deadlines import DEADLINE
 from tests.support.wire_talk import ROUTE, request, show_frame
 from whook.link import (
     Answerer,
+    Batch,
     Data,
     End,
     Exchange,
@@ -48,8 +49,8 @@ class Counted:
     async def receive(self) -> bytes:
         return await self._transport.receive()
 
-    async def send(self, data: bytes) -> None:
-        self.sent.append(data)
+    async def send(self, data: Batch) -> None:
+        self.sent.append(data if isinstance(data, bytes) else b"".join(data))
         await self._transport.send(data)
 
     async def aclose(self) -> None:

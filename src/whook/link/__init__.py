@@ -19,7 +19,15 @@ from whook.link.exchange import Exchange, Item
 from whook.link.heartbeat import Heartbeat
 from whook.link.opener import Opener
 from whook.link.sender import Sender
-from whook.link.transport import StreamTransport, SwiftTransport, Transport, send_now
+from whook.link.transport import (
+    Batch,
+    StreamTransport,
+    SwiftTransport,
+    Transport,
+    gathered,
+    send_batch,
+    send_now,
+)
 from whook.link.trunk import TrunkRefused, introduce_conductor, introduce_relay
 from whook.wire import DataReceived as Data
 from whook.wire import Ended as End
@@ -28,6 +36,7 @@ from whook.wire import HeadReceived as Head
 __all__ = [
     "HIGH_WATER",
     "Answerer",
+    "Batch",
     "Data",
     "End",
     "Exchange",
@@ -47,7 +56,9 @@ __all__ = [
     "TooManyExchanges",
     "Transport",
     "TrunkRefused",
+    "gathered",
     "introduce_conductor",
     "introduce_relay",
+    "send_batch",
     "send_now",
 ]

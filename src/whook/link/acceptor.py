@@ -17,7 +17,7 @@ from whook.http1 import Failed, RequestHead, RequestParser
 from whook.link import rfc6455
 from whook.link.errors import LinkClosed
 from whook.link.rfc6455 import ClientFrames, Violation
-from whook.link.transport import receive_when_ready, send_now
+from whook.link.transport import Batch, receive_when_ready, send_batch, send_now
 from whook.wire import SUBPROTOCOL
 
 #: Bytes. A link gathers at most 256 KiB and one frame more into a message; a larger one is not ours.
@@ -193,33 +193,33 @@ class AcceptedWebSocket:
                 await self._send(farewell)
         self._ended = True
 
-    async def send(self, data: bytes) -> None:
+    async def send(self, data: Batch) -> None:
         """Send one binary message. Raises `LinkClosed`."""
-        await self._send(rfc6455.encode_frame(rfc6455.BINARY, data))
+        await self._send(_message(data))
 
-    async def _send(self, frame: bytes) -> None:
+    async def _send(self, frame: Batch) -> None:
         while self._owed:
             await self._wait_free()
         await self.send_rest(frame)
 
-    def try_send(self, data: bytes) -> bytes:
-        """Send one binary message as far as that needs no waiting; return the bytes that are left.
+    def try_send(self, data: Batch) -> Batch:
+        """Send one binary message as far as that needs no waiting; return what is left.
 
-        They are to be given to `send_rest` before anything else is sent. Raises `LinkClosed`.
+        It is to be given to `send_rest` before anything else is sent. Raises `LinkClosed`.
         """
         if self._ended:
             raise LinkClosed("the WebSocket is closed")
-        frame = rfc6455.encode_frame(rfc6455.BINARY, data)
+        frame = _message(data)
         if self._sending:
             return frame
         try:
             rest = send_now(self._stream, frame)
         except _BROKEN as error:
             raise LinkClosed("the connection broke") from error
-        self._owed = 0 < len(rest) < len(frame)
+        self._owed = bool(rest) and rest is not frame
         return rest
 
-    async def send_rest(self, rest: bytes) -> None:
+    async def send_rest(self, rest: Batch) -> None:
         """Send what `try_send` has left. Raises `LinkClosed`."""
         while self._sending and not self._ended:
             await self._wait_free()
@@ -227,7 +227,7 @@ class AcceptedWebSocket:
             raise LinkClosed("the WebSocket is closed")
         self._sending, self._owed = True, False
         try:
-            await self._stream.send_all(rest)
+            await send_batch(self._stream, rest)
         except _BROKEN as error:
             self._ended = True
             raise LinkClosed("the connection broke") from error
@@ -258,6 +258,13 @@ class AcceptedWebSocket:
                 self._frames.feed(await self._receive_some())
         except (LinkClosed, Violation):
             return
+
+
+def _message(data: Batch) -> Batch:
+    """Return one binary message with this payload."""
+    if isinstance(data, bytes):
+        return rfc6455.encode_frame(rfc6455.BINARY, data)
+    return [rfc6455.encode_head(rfc6455.BINARY, sum(map(len, data))), *data]
 
 
 async def _send(stream: trio.abc.Stream, data: bytes) -> None:

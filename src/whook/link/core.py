@@ -15,11 +15,12 @@ from typing import Final, cast
 import trio
 
 from whook.link.errors import LinkClosed, LinkRefused
-from whook.link.transport import SwiftTransport, Transport
+from whook.link.transport import LARGE, Batch, Buffer, SwiftTransport, Transport, gathered
 from whook.link.wakeup import Wakeup
 from whook.wire import (
     ACK,
     GOAWAY,
+    HEADER_SIZE,
     HELLO,
     PING,
     PONG_FRAME,
@@ -93,7 +94,7 @@ class Link:
         self.silent_ticks = 0
         self.close_reason = ""
         self._transport = transport
-        self._out: list[bytes] = []
+        self._out: list[Buffer] = []
         self._wakeup = Wakeup()
         self._drained: trio.Event | None = None
         self._scope = trio.CancelScope()
@@ -149,6 +150,19 @@ class Link:
         self._out.append(data)
         self.pending += len(data)
         self._wake_writer()
+
+    def send_frame(self, header: bytes, payload: Buffer) -> None:
+        """Hand one frame to the writer, as `send` does; a large payload is sent from where it lies.
+
+        `payload` must not change.
+        """
+        size = len(payload)
+        if size < LARGE:
+            self.send(header + payload)
+        elif not self._closing:
+            self._out += (header, payload)
+            self.pending += len(header) + size
+            self._wake_writer()
 
     def _wake_writer(self) -> None:
         if self._flush_soon is None:
@@ -285,9 +299,9 @@ class Link:
 
     async def _write_out(self) -> None:
         while self._out:
-            data = self._take_batch()
+            data, size = self._take_batch()
             await self._transport.send(data)
-            self._sent(len(data))
+            self._sent(size)
 
     def _sent(self, size: int) -> None:
         self.pending -= size
@@ -297,7 +311,7 @@ class Link:
 
     # -- by a sender that many links share ------------------------------------------------------------
 
-    def flush(self) -> tuple[bytes, int] | None:
+    def flush(self) -> tuple[Batch, int] | None:
         """Send what has gathered, as far as that needs no waiting. Called by the sender.
 
         Returns what `send_slowly` is to be started with, if it is needed.
@@ -308,12 +322,12 @@ class Link:
         transport = cast("SwiftTransport", self._transport)
         try:
             while self._out:
-                data = self._take_batch()
+                data, size = self._take_batch()
                 rest = transport.try_send(data)
                 if rest:
                     self._slow = True
-                    return rest, len(data)
-                self._sent(len(data))
+                    return rest, size
+                self._sent(size)
         except LinkClosed as error:
             self.close(str(error))
             return None
@@ -321,7 +335,7 @@ class Link:
             self.close(self._finish_reason)
         return None
 
-    async def send_slowly(self, rest: bytes, size: int) -> None:
+    async def send_slowly(self, rest: Batch, size: int) -> None:
         """Send what `flush` could not, and what gathers meanwhile. Run by the sender."""
         try:
             await cast("SwiftTransport", self._transport).send_rest(rest)
@@ -333,18 +347,22 @@ class Link:
         except LinkClosed as error:
             self.close(str(error))
 
-    def _take_batch(self) -> bytes:
-        out = self._out
-        if self.pending <= _BATCH:
-            data = out[0] if len(out) == 1 else b"".join(out)
-            out.clear()
-            return data
+    def _take_batch(self) -> tuple[Batch, int]:
+        """Take what goes out next off the queue; return it and its size in bytes."""
+        out, size = self._out, self.pending  # of what was taken before, all has been sent
+        if size < LARGE:
+            self._out = []
+            return b"".join(out), size
+        if size <= _BATCH:
+            self._out = []
+            return gathered(out), size
         size = count = 0
         for piece in out:
             size += len(piece)
             count += 1
-            if size >= _BATCH:
+            header = len(piece) == HEADER_SIZE and count < len(out) and len(out[count]) >= LARGE
+            if size >= _BATCH and not header:  # which stays with its payload
                 break
-        data = b"".join(out[:count])
+        batch = gathered(out[:count])
         del out[:count]
-        return data
+        return batch, size

@@ -148,14 +148,15 @@ class Exchange:
         stream, table = self._stream, self._table
         if size <= DATA_CHUNK and size <= stream.credit and table.link.pending <= HIGH_WATER:
             self._check()
-            table.link.send(table.endpoint.send_data(stream, data, end=end))
+            table.link.send_frame(table.endpoint.begin_data(stream, size, end=end), data)
             return
-        at = 0
+        at, whole = 0, memoryview(data)
         while at < size:
             await self._wait_sendable()
             take = min(DATA_CHUNK, stream.credit, size - at)
             last = at + take == size
-            table.link.send(table.endpoint.send_data(stream, data[at : at + take], end=end and last))
+            header = table.endpoint.begin_data(stream, take, end=end and last)
+            table.link.send_frame(header, whole[at : at + take])
             at += take
         if end and not size:
             self.send_end()

@@ -59,12 +59,16 @@ def accept_key(key: bytes) -> bytes:
 
 def encode_frame(opcode: int, payload: bytes) -> bytes:
     """Return one whole frame of a server, which masks nothing (section 5.1)."""
-    size = len(payload)
+    return encode_head(opcode, len(payload)) + payload
+
+
+def encode_head(opcode: int, size: int) -> bytes:
+    """Return what stands in front of a payload of `size` bytes in such a frame."""
     if size < _SHORT:
-        return bytes((_FIN | opcode, size)) + payload
+        return bytes((_FIN | opcode, size))
     if size < _MEDIUM:
-        return _medium(_FIN | opcode, _SHORT, size) + payload
-    return _long(_FIN | opcode, _SHORT + 1, size) + payload
+        return _medium(_FIN | opcode, _SHORT, size)
+    return _long(_FIN | opcode, _SHORT + 1, size)
 
 
 def encode_close(code: int, reason: str = "") -> bytes:

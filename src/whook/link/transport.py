@@ -5,17 +5,26 @@ A transport translates its library's errors into `LinkClosed`; a send that was c
 """
 
 import os
+from collections.abc import Sequence
 from typing import Final, Protocol
 
 import trio
 
 from whook.link.errors import LinkClosed
 
-#: Bytes read from a stream at once: two DATA frames, so that a bulk transfer needs few system calls.
-_RECEIVE: Final = 131_072
+#: Bytes read from a stream at once: eight DATA frames, so that a bulk transfer needs few system calls.
+_RECEIVE: Final = 524_288
 #: A socket can be written to without waiting, through its descriptor, where sockets are files.
 _DESCRIPTORS: Final = os.name == "posix"
 _BROKEN: Final = (trio.BrokenResourceError, trio.ClosedResourceError)
+
+
+#: Bytes from which on a piece goes out from where it lies; smaller ones are cheaper to join than to list.
+LARGE: Final = 8_192
+
+Buffer = bytes | memoryview
+#: What goes out at once: one piece, or several that are written together without being joined first.
+Batch = bytes | list[Buffer]
 
 
 class Transport(Protocol):
@@ -25,7 +34,7 @@ class Transport(Protocol):
         """Return the next bytes, b"" once the peer has closed. Raises `LinkClosed` when it broke."""
         ...
 
-    async def send(self, data: bytes) -> None:
+    async def send(self, data: Batch) -> None:
         """Send all of `data`. Raises `LinkClosed`. Only one task sends."""
         ...
 
@@ -37,19 +46,19 @@ class Transport(Protocol):
 class SwiftTransport(Transport, Protocol):
     """Can also send without waiting, as far as the system takes it."""
 
-    def try_send(self, data: bytes) -> bytes:
-        """Send as much of `data` as needs no waiting and return the bytes that are left, as they must go out.
+    def try_send(self, data: Batch) -> Batch:
+        """Send as much of `data` as needs no waiting and return what is left, as it must go out.
 
-        They are to be given to `send_rest` before anything else is sent. Raises `LinkClosed`.
+        It is to be given to `send_rest` before anything else is sent. Raises `LinkClosed`.
         """
         ...
 
-    async def send_rest(self, rest: bytes) -> None:
+    async def send_rest(self, rest: Batch) -> None:
         """Send what `try_send` has left. Raises `LinkClosed`."""
         ...
 
 
-def send_now(stream: trio.abc.Stream, data: bytes) -> bytes:
+def send_now(stream: trio.abc.Stream, data: Batch) -> Batch:
     """Send what the system takes of `data` at once and return the rest; of a stream that is no socket, all.
 
     For small messages: `send_all` costs twice as much, most of it for being able to wait. No checkpoint.
@@ -61,12 +70,58 @@ def send_now(stream: trio.abc.Stream, data: bytes) -> bytes:
     if descriptor < 0:
         raise trio.ClosedResourceError("this socket was already closed")
     try:
-        sent = os.write(descriptor, data)
+        sent = os.write(descriptor, data) if isinstance(data, bytes) else os.writev(descriptor, data)
     except BlockingIOError:
         return data
     except OSError as error:
         raise trio.BrokenResourceError(f"socket connection broken: {error}") from error
-    return data[sent:] if sent < len(data) else b""
+    if isinstance(data, bytes):
+        return [memoryview(data)[sent:]] if sent < len(data) else b""
+    return _after(data, sent)
+
+
+def _after(pieces: list[Buffer], sent: int) -> list[Buffer]:
+    """Return what is left of `pieces` behind the first `sent` bytes; copies nothing."""
+    for index, piece in enumerate(pieces):
+        if sent < len(piece):
+            return [memoryview(piece)[sent:], *pieces[index + 1 :]] if sent else pieces[index:]
+        sent -= len(piece)
+    return []
+
+
+def gathered(pieces: Sequence[Buffer]) -> Batch:
+    """Join small pieces that stand side by side and leave large ones as they are."""
+    batch: list[Buffer] = []
+    small: list[Buffer] = []
+    for piece in pieces:
+        if len(piece) < LARGE:
+            small.append(piece)
+        else:
+            if small:
+                batch.append(b"".join(small))
+                small.clear()
+            batch.append(piece)
+    if small:
+        rest = b"".join(small)
+        if not batch:
+            return rest
+        batch.append(rest)
+    return batch
+
+
+async def send_batch(stream: trio.abc.Stream, data: Batch) -> None:
+    """Send all of `data`. A checkpoint; raises what `send_all` does."""
+    if isinstance(data, bytes):
+        await stream.send_all(data)
+    elif not (_DESCRIPTORS and isinstance(stream, trio.SocketStream)):
+        await stream.send_all(b"".join(data))
+    else:
+        rest = send_now(stream, data)
+        if not rest:
+            await trio.lowlevel.checkpoint()
+        while rest:
+            await trio.lowlevel.wait_writable(stream.socket)
+            rest = send_now(stream, rest)
 
 
 async def receive_when_ready(stream: trio.abc.Stream, size: int) -> bytes:
@@ -109,21 +164,21 @@ class StreamTransport:
         except _BROKEN as error:
             raise LinkClosed(f"the connection broke: {error.__cause__ or error}") from error
 
-    async def send(self, data: bytes) -> None:
+    async def send(self, data: Batch) -> None:
         """Send all of `data`. Raises `LinkClosed`."""
         try:
-            await self._stream.send_all(data)
+            await send_batch(self._stream, data)
         except _BROKEN as error:
             raise LinkClosed(f"the connection broke: {error.__cause__ or error}") from error
 
-    def try_send(self, data: bytes) -> bytes:
+    def try_send(self, data: Batch) -> Batch:
         """Send what the system takes at once and return the rest. Raises `LinkClosed`."""
         try:
             return send_now(self._stream, data)
         except _BROKEN as error:
             raise LinkClosed(f"the connection broke: {error.__cause__ or error}") from error
 
-    async def send_rest(self, rest: bytes) -> None:
+    async def send_rest(self, rest: Batch) -> None:
         """Send what `try_send` has left. Raises `LinkClosed`."""
         await self.send(rest)
 

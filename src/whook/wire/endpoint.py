@@ -152,15 +152,21 @@ class Endpoint:
             StreamClosed: this direction is not in its body.
             CreditExceeded: more than the peer has granted.
         """
+        return self.begin_data(stream, len(data), end=end) + data
+
+    def begin_data(self, stream: Stream, size: int, *, end: bool = False) -> bytes:
+        """Do what `send_data` does, and raise what it raises, but return only what goes before the piece.
+
+        So a large piece need not be copied to stand behind it.
+        """
         if stream.local is not Phase.BODY:
             raise StreamClosed(f"stream {stream.id} is not in its body")
-        size = len(data)
         if size > stream.credit or size > MAX_PAYLOAD:
             raise CreditExceeded(f"{size} bytes offered, {stream.credit} granted")
         stream.credit -= size
         if end:
             self._end_local(stream)
-        return HEADER.pack(size, DATA, END_STREAM if end else 0, stream.id) + data
+        return HEADER.pack(size, DATA, END_STREAM if end else 0, stream.id)
 
     def send_end(self, stream: Stream, trailers: Headers) -> bytes:
         """End this direction, with trailers or without.

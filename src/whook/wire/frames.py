@@ -75,17 +75,15 @@ class FrameReader:
         Raises:
             ProtocolError: an unknown frame type or a payload above `MAX_PAYLOAD`.
         """
-        if self._tail:
-            data = self._tail + data
         frames: list[Frame] = []
+        at = self._finish(data, frames) if self._tail else 0
+        if at < 0:
+            return frames
         size = len(data)
-        at = 0
         while size - at >= HEADER_SIZE:
             length, kind, flags, stream = _unpack_from(data, at)
-            if length > MAX_PAYLOAD:
-                raise ProtocolError(f"frame payload of {length} bytes is above the limit of {MAX_PAYLOAD}")
-            if not 0 < kind <= _LAST_TYPE:
-                raise ProtocolError(f"unknown frame type {kind}")
+            if length > MAX_PAYLOAD or not 0 < kind <= _LAST_TYPE:
+                raise _wrong(length, kind)
             body = at + HEADER_SIZE
             end = body + length
             if end > size:
@@ -94,3 +92,33 @@ class FrameReader:
             at = end
         self._tail = data[at:]
         return frames
+
+    def _finish(self, data: bytes, frames: list[Frame]) -> int:
+        """Complete the frame whose beginning is here; return where it ends in `data`, -1 if it does not.
+
+        Only that frame is put together, whatever follows it stays where it is.
+        """
+        tail = self._tail
+        at = 0
+        if len(tail) < HEADER_SIZE:
+            at = HEADER_SIZE - len(tail)
+            tail += data[:at]
+            if len(tail) < HEADER_SIZE:
+                self._tail = tail
+                return -1
+        length: int
+        length, kind, flags, stream = _unpack_from(tail)
+        if length > MAX_PAYLOAD or not 0 < kind <= _LAST_TYPE:
+            raise _wrong(length, kind)
+        end = at + HEADER_SIZE + length - len(tail)
+        if end > len(data):
+            self._tail = tail + data[at:]
+            return -1
+        frames.append((kind, flags, stream, tail[HEADER_SIZE:] + data[at:end]))
+        return end
+
+
+def _wrong(length: int, kind: int) -> ProtocolError:
+    if length > MAX_PAYLOAD:
+        return ProtocolError(f"frame payload of {length} bytes is above the limit of {MAX_PAYLOAD}")
+    return ProtocolError(f"unknown frame type {kind}")

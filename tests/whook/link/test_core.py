@@ -12,6 +12,7 @@ from tests.support.wire_talk import frame, frames, show_frames
 from whook.link import HIGH_WATER, Link, LinkClosed, LinkRefused
 from whook.wire import (
     DATA,
+    HEADER_SIZE,
     PING_FRAME,
     Frame,
     GoAwayCode,
@@ -24,6 +25,12 @@ from whook.wire import (
 )
 
 HELLO = Hello(version=1, agent="test", peer="cli")
+
+
+def header_and_payload(size: int) -> tuple[bytes, memoryview]:
+    """A frame in two parts."""
+    whole = encode_frame(DATA, 0, 1, bytes(size))
+    return whole[:HEADER_SIZE], memoryview(whole)[HEADER_SIZE:]
 
 
 def ignore(_: list[Frame]) -> None:
@@ -61,8 +68,9 @@ async def test_a_message_has_a_bound_and_frames_stay_whole() -> None:
     near, far = in_memory()
     counted = Counted(near)
     ends = linked((counted, far))
-    for _ in range(40):
+    for _ in range(20):
         ends.near.send(frame("DATA 1 65536"))
+        ends.near.send_frame(*header_and_payload(65_536))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(ends.near.run, ignore)
         nursery.start_soon(run_far, ends)
