@@ -1,7 +1,7 @@
 """A bounded smoke of the scenarios about scale: that they run and lose nothing. It says nothing about times.
 
-Each starts whole clusters, so they run by `nox -s bench_smoke`, or with WHOOK_TEST_CLUSTER=1. A small storm is
-part of every run: tests/system/test_storm.py.
+Each starts whole clusters, so they run by `nox -s bench_smoke`, or with WHOOK_TEST_CLUSTER=1. A small storm
+is part of every run: tests/system/test_storm.py.
 """
 
 from __future__ import annotations
