@@ -16,8 +16,8 @@ from typing import Final
 
 import trio
 
-#: Connections turned away at most for one that is accepted: about as much work.
-BURST: Final = 16
+#: Connections turned away at most for one that is accepted: 2 ms, so that those who are served go on.
+BURST: Final = 64
 
 #: tcp(7), struct tcp_info of a listening socket: tcpi_unacked is the number of connections in its queue.
 _UNACKED: Final = struct.Struct("=24xI")
