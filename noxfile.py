@@ -127,6 +127,15 @@ def deploy(session: nox.Session) -> None:
 
 
 @nox.session
+def bench_smoke(session: nox.Session) -> None:
+    """Run each scenario with tiny sizes: fails on errors, never on times."""
+    install(session, "test,bench")
+    session.run(
+        "python", "-m", "pytest", *(session.posargs or ["tests/bench"]), env={"WHOOK_TEST_CLUSTER": "1"}
+    )
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Measure this checkout: the whole suite in under 15 minutes, or `-- SCENARIO [options]`."""
     install(session, "test,bench")  # the clusters come from the tests' support

@@ -1,4 +1,4 @@
-"""`python -m bench`: the whole suite; `python -m bench SCENARIO [options]`: one scenario (bench/README.md)."""
+"""`python -m bench`: all scenarios; `python -m bench SCENARIO [options]`: one of them (bench/README.md)."""
 
 from __future__ import annotations
 

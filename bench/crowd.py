@@ -96,7 +96,7 @@ class Crowd:
         return child
 
     def send(self, *options: str, relay: int = 0, count: int = 0) -> Sent:
-        """Send webhooks to random tunnels of a relay (all of them, or the first `count`). Raises BenchError."""
+        """Send to random tunnels of a relay (all of them, or the first `count`). Raises BenchError."""
         file = self._folder / "latencies.json"
         command = ["-m", "bench.crowd_load", str(self.port), "--prefix", PREFIX, "--latencies", str(file)]
         command += ["--first", str(relay * self.room), "--count", str(count or self.tunnels[relay]), *options]
@@ -132,7 +132,9 @@ class Crowd:
         took = time.monotonic() - began
         after = self._reached()
         if answered != sum(self.tunnels) or after["reached"] != answered:
-            raise BenchError(f"{answered:,} answers from {after['reached']:,} of {sum(self.tunnels):,} tunnels")
+            raise BenchError(
+                f"{answered:,} answers from {after['reached']:,} of {sum(self.tunnels):,} tunnels"
+            )
         if after["answered"] - before["answered"] != answered:
             raise BenchError(f"the tunnels answered {after['answered'] - before['answered']:,}")
         return answered, took
@@ -168,13 +170,13 @@ class Crowd:
 
 
 def pid_of(member: Member) -> int:
-    """The process id of a daemon."""
+    """Give the process id of a daemon."""
     assert member.process is not None, f"{member.name} does not run"
     return member.process.pid
 
 
 def signing_key(cluster: Cluster) -> str:
-    """The key with which auth signs tunnel tokens."""
+    """Give the key with which auth signs tunnel tokens."""
     found = cluster.postgres.execute(
         cluster.postgres.url("auth"), "SELECT private_pem FROM signing_keys ORDER BY signs_from DESC LIMIT 1"
     )

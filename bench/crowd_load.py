@@ -47,7 +47,7 @@ class Senders:
     """All connections, and what came of their webhooks."""
 
     def __init__(self, args: argparse.Namespace) -> None:
-        self._port: int = args.port
+        self.port: int = args.port
         self._prefix: str = args.prefix
         self._choices = range(args.first, args.first + args.count)
         self._body = b"x" * args.size
@@ -72,24 +72,31 @@ class Senders:
                 more = number is not None and now < ends
                 if number is not None and more:
                     self._begin(number, now)
-            self._turn(0.5)
+            if self._busy:
+                self._turn(0.5)
         return time.perf_counter() - began
 
     def open(self, rate: float, seconds: float) -> float:
         """Send at a fixed rate."""
         began = time.perf_counter()
         due: deque[float] = deque()
-        following, ends = began, began + seconds
-        while following < ends or due or self._busy:
+        sent, whole = 0, round(rate * seconds)
+        while sent < whole or due or self._busy:
             now = time.perf_counter()
-            while following <= now and following < ends:
-                due.append(following)
-                following += 1 / rate
+            while sent < whole and began + sent / rate <= now:
+                due.append(began + sent / rate)
+                sent += 1
             while due and (self._idle or self._connections < MOST):
                 self._begin(self._draw(), due.popleft())
-            wait = following - time.perf_counter() if following < ends else 0.5
+            wait = began + sent / rate - time.perf_counter() if sent < whole else 0.5
             self._turn(max(0.0, wait))
         return time.perf_counter() - began
+
+    def close(self) -> None:
+        """Close all connections."""
+        for connection in (*self._idle.values(), *self._busy.values()):
+            connection.sock.close()
+        self._epoll.close()
 
     def _draw(self) -> int:
         return self._random.choice(self._choices)
@@ -99,7 +106,7 @@ class Senders:
             connection = self._idle.popitem()[1] if self._idle else self._connect()
             connection.due, connection.project = due, f"{self._prefix}{number}"
             head = (
-                f"POST /hook HTTP/1.1\r\nHost: {connection.project}.localhost:{self._port}\r\n"
+                f"POST /hook HTTP/1.1\r\nHost: {connection.project}.localhost:{self.port}\r\n"
                 f"Content-Type: application/json\r\nContent-Length: {len(self._body)}\r\n\r\n"
             )
             self._busy[connection.sock.fileno()] = connection
@@ -108,7 +115,7 @@ class Senders:
             self._fail(f"{self._prefix}{number}: {error}")
 
     def _connect(self) -> Connection:
-        connection = Connection(self._port)
+        connection = Connection(self.port)
         self._connections += 1
         self._epoll.register(connection.sock.fileno(), select.EPOLLIN)
         return connection

@@ -28,7 +28,8 @@ class Plan:
 
 
 HEADINGS = (
-    "tunnels", "rate/s", "round", "answered", "answered/s", "p50 ms", "p99 ms", "p99.9 ms", "max ms", "CPU µs",
+    "tunnels", "rate/s", "round", "answered", "answered/s", "p50 ms", "p99 ms", "p99.9 ms", "max ms",
+    "CPU µs",
 )  # fmt: skip
 
 

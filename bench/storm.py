@@ -1,10 +1,10 @@
 """Scenario `storm`: every tunnel drops at once; how long until all are back, and what others see of it.
 
 A whole cluster of real daemons (auth, conductors, relays, Redis, PostgreSQL) as the system tests start it,
-cheap clients in processes of their own (`storm_clients`) that know their relay already, and senders at a steady rate (`storm_probe`): to
-tunnels that are already back, and to bystanders on a relay of their own that nothing happens to. Called by
-`bench.__main__`; `tests/system/test_storm.py` runs a small one with `run_storm`. It ends at its deadline at
-the latest, whatever has not come back by then.
+cheap clients in processes of their own (`storm_clients`) that know their relay already, and senders at a
+steady rate (`storm_probe`): to tunnels that are already back, and to bystanders on a relay of their own that
+nothing happens to. A scenario of `bench.suite`; `tests/system/test_storm.py` runs a small one with
+`run_storm`. It ends at its deadline at the latest, whatever has not come back by then.
 """
 
 from __future__ import annotations

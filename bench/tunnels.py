@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 
-from bench.crowd import Crowd, Sent, running_crowd, say
+from bench.crowd import Crowd, running_crowd, say
 from bench.figures import Figure, Series, distribution
 from bench.process import BenchError
 from bench.report import markdown, save
@@ -34,11 +34,11 @@ class Plan:
     """Tunnels over three relays at the end; 0 leaves that out."""
     idle: float = 22.0
     """Longer than the 20 s from one heartbeat of an idle tunnel to its next."""
-    seconds: float = 2.5
-    rounds: int = 3
+    seconds: float = 2.0
+    rounds: int = 2
     connections: Sequence[int] = (8, 64)
-    """Webhooks under way at once. With fewer than the ten tunnels of the reference each is alone on its tunnel
-    in both; with more the reference has several on one tunnel, which share system calls."""
+    """Webhooks under way at once. With more than the ten tunnels of the reference, it has several on each,
+    which share system calls; random ones of many tunnels never do."""
     rate: float = 300.0
     """Webhooks a second in the open loop in which the latency is taken."""
 
@@ -55,14 +55,17 @@ class Size:
     cpu_us: dict[int, list[float]]
     """By webhooks at once: of each round, with the heartbeats of the time in which it was taken."""
     few_us: dict[int, list[float]]
+    hot_us: dict[int, list[float]]
+    """The same for webhooks to ten of these tunnels: what the mere number of the others adds."""
     p50_ms: float
     p99_ms: float
     max_ms: float
     opened_a_second: float
 
-    def ratios(self, connections: int) -> list[float]:
-        """Cost of a webhook beside that at ten tunnels, of each round."""
-        pairs = zip(self.cpu_us[connections], self.few_us[connections], strict=True)
+    def ratios(self, connections: int, *, hot: bool = False) -> list[float]:
+        """Cost of a webhook beside that where there are ten tunnels, of each round."""
+        cost = self.hot_us if hot else self.cpu_us
+        pairs = zip(cost[connections], self.few_us[connections], strict=True)
         return [many / few for many, few in pairs]
 
 
@@ -97,15 +100,16 @@ class _Run:
         idle = rest(crowd, plan.idle)
         grown = crowd.resident(crowd.cluster.relays[0]) - self.base
         conductor = crowd.resident(crowd.cluster.conductors[0]) - self.conductor_base
-        pair = {"few": self.few, "many": crowd}
+        kinds = {"few": (self.few, 0), "many": (crowd, 0), "hot": (crowd, FEW)}
         cost: dict[str, dict[int, list[float]]] = {
-            name: {connections: [] for connections in plan.connections} for name in pair
+            name: {connections: [] for connections in plan.connections} for name in kinds
         }
         for n in range(plan.rounds):
             for connections in plan.connections:
-                for name in ("few", "many") if n % 2 == 0 else ("many", "few"):
+                for name in kinds if n % 2 == 0 else reversed(kinds):
                     options = ("--connections", str(connections), "--seconds", str(plan.seconds))
-                    cost[name][connections].append(pair[name].send(*options).server_us)
+                    cluster, count = kinds[name]
+                    cost[name][connections].append(cluster.send(*options, count=count).server_us)
         # At a rate that leaves the relay time: what senders see of the number of tunnels alone.
         late = crowd.send("--rate", str(plan.rate), "--seconds", str(2 * plan.seconds))
         self.series.append(distribution("latency", late.latencies_ms, {"tunnels": tunnels}))
@@ -116,14 +120,16 @@ class _Run:
             idle_percent=idle,
             cpu_us=cost["many"],
             few_us=cost["few"],
+            hot_us=cost["hot"],
             p50_ms=late.p50_ms,
             p99_ms=late.p99_ms,
             max_ms=late.max_ms,
             opened_a_second=crowd.opened,
         )
         costs = ", ".join(
-            f"{statistics.median(size.cpu_us[c]):.0f} µs ({statistics.median(size.ratios(c)):.2f} of that at {FEW}) "
-            f"at {c} at once"
+            f"{statistics.median(size.cpu_us[c]):.0f} µs at {c} at once "
+            f"({statistics.median(size.ratios(c)):.2f} of that with {FEW} tunnels; "
+            f"to {FEW} of them {statistics.median(size.ratios(c, hot=True)):.2f})"
             for c in plan.connections
         )
         say(
@@ -142,14 +148,19 @@ class _Run:
             crowd.open(relay, left // (count - 1) + (left % (count - 1) if relay == 1 else 0))
         answered, took = crowd.send_to_each()
         crowd.check()
-        say(f"{whole:,} tunnels over {count} relays: {answered:,} webhooks answered in {took:.1f} s, 0 failed")
+        say(
+            f"{whole:,} tunnels over {count} relays: {answered:,} webhooks answered in {took:.1f} s, 0 failed"
+        )
         return {"tunnels": whole, "relays": count, "answered": answered, "failed": 0, "seconds": took}
 
 
 HEADINGS = (
     "tunnels", "KiB each", "conductor KiB each", "idle % of a core", "p50 ms", "p99 ms", "max ms", "opened/s",
 )  # fmt: skip
-COSTS = ("tunnels", "at once", "CPU µs", f"CPU µs at {FEW}", "ratio", "ratios of the rounds")
+COSTS = (
+    "tunnels", "at once", f"CPU µs with {FEW} tunnels", f"to {FEW} of them", "ratio", "to random ones",
+    "ratio", "ratios of the rounds",
+)  # fmt: skip
 
 
 def run(plan: Plan) -> str:
@@ -163,8 +174,7 @@ def run(plan: Plan) -> str:
         crowd = stack.enter_context(running_crowd("many", relays=3 if plan.whole else 1, room=room))
         few = stack.enter_context(running_crowd("few", room=FEW))
         going = _Run(plan, crowd, few)
-        for tunnels in plan.sizes:
-            sizes.append(going.at(tunnels))
+        sizes.extend(going.at(tunnels) for tunnels in plan.sizes)
         if plan.whole:
             whole = going.whole()
     rows = [
@@ -176,8 +186,13 @@ def run(plan: Plan) -> str:
     ]  # fmt: skip
     costs = [
         (
-            size.tunnels, count, statistics.median(size.cpu_us[count]), statistics.median(size.few_us[count]),
-            statistics.median(size.ratios(count)), ", ".join(f"{ratio:.2f}" for ratio in size.ratios(count)),
+            size.tunnels, count, statistics.median(size.few_us[count]),
+            statistics.median(size.hot_us[count]), statistics.median(size.ratios(count, hot=True)),
+            statistics.median(size.cpu_us[count]), statistics.median(size.ratios(count)),
+            ", ".join(
+                f"{hot:.2f}/{many:.2f}"
+                for hot, many in zip(size.ratios(count, hot=True), size.ratios(count), strict=True)
+            ),
         )
         for size in sizes
         for count in plan.connections
@@ -203,7 +218,9 @@ def _figures(size: Size) -> list[Figure]:
     for count, used in size.cpu_us.items():
         at_once = where | {"at once": count}
         found.append(Figure("CPU per webhook", "µs", at_once, used))
-        found.append(Figure("CPU per webhook by that at ten", "", at_once, size.ratios(count)))
+        found.append(Figure("CPU per webhook by that with ten", "", at_once, size.ratios(count)))
+        few = size.ratios(count, hot=True)
+        found.append(Figure("CPU per webhook to ten of them by that with ten", "", at_once, few))
     return found
 
 

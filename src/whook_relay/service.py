@@ -23,6 +23,7 @@ from whook.chassis.drain import Drain
 from whook.chassis.listen import bound_address, open_listeners
 from whook.chassis.logs import get_logger
 from whook.chassis.readiness import Readiness
+from whook.chassis.shedding import Shedding
 from whook.chassis.tcp import TcpLimits, serve_tcp
 from whook.chassis.tunnel_token import Verifier
 from whook.link import Heartbeat, Sender
@@ -47,9 +48,12 @@ START_PATIENCE: Final = 10.0
 #: Seconds given to conductors to take leave.
 _TRUNKS_TIMEOUT: Final = 2.0
 _DRAINED: Final = "the relay has drained"
-#: Connections that wait to be accepted: what a slow core takes in the 10 s that a client waits. In a longer
-#: queue it would only take those that have given up; beyond it TCP itself tries again.
-_BACKLOG: Final = 512
+#: Connections that wait to be accepted. What does not fit into the queue hears nothing, and after 10 s of
+#: that asks a conductor, which costs five times what a handshake does.
+_BACKLOG: Final = 2048
+#: Of these, how many may wait before clients are told when to come back: if they waited longer, a slow core
+#: would only take those that have given up.
+_WAITING: Final = 256
 #: Connections beyond the capacity, for handshakes that will be answered with 503.
 _SPARE_CONNECTIONS: Final = 1_000
 
@@ -201,6 +205,7 @@ class _Body:
                         name="tunnels",
                         drain=drain,
                         limits=TcpLimits(self._capacity + _SPARE_CONNECTIONS, per_address=None),
+                        shedding=Shedding(_WAITING, self._tunnels.turn_away),
                     )
                 )
                 task_status.started(RelayPorts(relay.tunnel_url, relay.trunk_url))

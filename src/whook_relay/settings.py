@@ -35,7 +35,7 @@ class RelaySettings(Settings):
     )
     max_watchers: int = Field(16, ge=0, description="Onlookers of one project at once.")
     handshakes_per_second: float = Field(
-        500.0, ge=1, description="Tunnels opened in a second; 503 with a Retry-After beyond it."
+        600.0, ge=1, description="Tunnels opened in a second; 503 with a Retry-After beyond it."
     )
     max_handshakes: int = Field(128, ge=1, description="Tunnels being opened at once; the same beyond it.")
     handshake_timeout: float = Field(10.0, gt=0, description="From accepting a connection to its tunnel.")

@@ -32,7 +32,7 @@ from whook.chassis.problem import ProblemError
 from whook.chassis.tcp import Peer
 from whook.chassis.tunnel_token import TunnelClaims, TunnelTokenInvalid, Verifier
 from whook.link import Heartbeat, Link, LinkClosed, LinkRefused, Sender
-from whook.link.acceptor import AcceptedWebSocket, Handshake, receive_handshake
+from whook.link.acceptor import AcceptedWebSocket, Handshake, receive_handshake, refusal_of
 from whook.wire import (
     PROTOCOL_VERSION,
     Frame,
@@ -125,6 +125,11 @@ class Tunnels:
         except (LinkClosed, LinkRefused, ProtocolError, trio.TooSlowError) as error:
             _log.debug("no tunnel", peer=peer.host, error=str(error))
 
+    def turn_away(self) -> bytes:
+        """Return the answer to a client for whose handshake there is no time now."""
+        problem = _busy(self._admission.refuse())
+        return refusal_of(problem.status, problem.headers, problem.body)
+
     async def _admit(self, handshake: Handshake, peer: Peer) -> tuple[TunnelClaims, Place] | None:
         """Check the handshake; answer it with a problem and return None when it cannot become a tunnel."""
         try:
@@ -132,8 +137,7 @@ class Tunnels:
             place = self._admission.enter()
             if isinstance(place, Place):
                 return claims, place
-            detail = "Many clients connect at the same time. Come back as Retry-After says."
-            raise ProblemError(503, "busy", detail=detail, retry_after=math.ceil(place))
+            raise _busy(place)
         except ProblemError as problem:
             if problem.status == HTTPStatus.UNAUTHORIZED:
                 await self._denials.tell(peer.host, problem.detail)
@@ -304,6 +308,11 @@ class Tunnels:
         self._switch.hold(tunnel, route.generation)
         if older is not None:  # the bus tells of the route too late to find it
             replace_tunnel(self._switch, older, route)
+
+
+def _busy(seconds: float) -> ProblemError:
+    detail = "Many clients connect at the same time. Come back as Retry-After says."
+    return ProblemError(503, "busy", detail=detail, retry_after=math.ceil(seconds))
 
 
 def _ignore(_: list[Frame]) -> None:

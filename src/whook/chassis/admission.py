@@ -46,6 +46,14 @@ class Admission:
             self._tokens -= 1.0
             self.under_way += 1
             return Place(self)
+        return self.refuse()
+
+    def refuse(self) -> float:
+        """Take no place; return the seconds after which there will be one.
+
+        Also for those who are refused before it is known whether they may have one.
+        """
+        now = self._clock()
         self.refused += 1
         self._slot = min(max(self._slot, now + _SOONEST) + 1 / self._rate, now + _LATEST)
         return self._slot - now

@@ -21,6 +21,7 @@ import trio
 from whook.chassis import metrics
 from whook.chassis.drain import Drain
 from whook.chassis.logs import get_logger
+from whook.chassis.shedding import Shedding
 
 ACCEPT_TAIL = 0.05
 """Seconds for which a draining server still accepts: connections that the kernel has already completed
@@ -102,6 +103,7 @@ async def serve_tcp(
     limits: TcpLimits | None = None,
     refusal: Refusal = b"",
     stats: TcpStats | None = None,
+    shedding: Shedding | None = None,
     task_status: trio.TaskStatus[list[trio.SocketListener]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Run ``handler(stream, peer)`` in a task for each connection, until the drain is over.
@@ -110,11 +112,13 @@ async def serve_tcp(
     ``refusal(peer, limit)`` returns, ``limit`` being ``"connections"`` or ``"per-address"``) and closed. What
     a handler raises is logged and counted and ends only its own connection; the stream is closed after it.
 
+    ``shedding`` turns those away for whom there would be no time.
+
     When the drain begins the listeners are closed; the handlers may finish until its deadline, when those
     left are cancelled. Then it returns. The listeners are closed in every case. Raises OSError or
     trio.ClosedResourceError if a listener breaks.
     """
-    server = _Server(name, limits or TcpLimits(), refusal, stats or TcpStats())
+    server = _Server(name, limits or TcpLimits(), refusal, stats or TcpStats(), shedding)
     with _published(name, server.stats):
         async with trio.open_nursery() as handlers, trio.open_nursery() as accepting:
             for listener in listeners:
@@ -128,13 +132,19 @@ async def serve_tcp(
 class _Server:
     """The tables of one server. They change only synchronously."""
 
-    __slots__ = ("addresses", "freed", "limits", "lingering", "log", "name", "next_log", "refusal", "stats")
+    __slots__ = (
+        "addresses", "freed", "limits", "lingering", "log", "name", "next_log", "refusal", "shedding",
+        "stats",
+    )  # fmt: skip
 
-    def __init__(self, name: str, limits: TcpLimits, refusal: Refusal, stats: TcpStats) -> None:
+    def __init__(
+        self, name: str, limits: TcpLimits, refusal: Refusal, stats: TcpStats, shedding: Shedding | None
+    ) -> None:
         self.name = name
         self.limits = limits
         self.refusal = refusal
         self.stats = stats
+        self.shedding = shedding
         self.addresses: dict[str | bytes, int] = {}
         self.lingering = 0
         self.freed = trio.lowlevel.ParkingLot()
@@ -198,6 +208,8 @@ async def _accept(
                     await server.freed.park()
                 continue
             exhausted = False
+            if server.shedding is not None:
+                server.shedding.relieve(listener.socket)
             peer, key = _identify(address)
             limit = server.admit(key)
             if limit is None:

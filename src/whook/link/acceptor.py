@@ -17,7 +17,7 @@ from whook.http1 import Failed, RequestHead, RequestParser
 from whook.link import rfc6455
 from whook.link.errors import LinkClosed
 from whook.link.rfc6455 import ClientFrames, Violation
-from whook.link.transport import Batch, send_batch, send_now
+from whook.link.transport import Batch, receive_when_ready, send_batch, send_now
 from whook.wire import SUBPROTOCOL
 
 #: Bytes. A link gathers at most 256 KiB and one frame more into a message; a larger one is not ours.
@@ -65,7 +65,7 @@ class Handshake:
 
     async def reject(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
         """Answer with an HTTP error instead; Content-Length is added. Raises `LinkClosed`."""
-        await _send(self._stream, _response(status, headers, body))
+        await _send(self._stream, refusal_of(status, headers, body))
 
 
 async def receive_handshake(stream: trio.abc.Stream) -> Handshake:
@@ -89,7 +89,7 @@ async def receive_handshake(stream: trio.abc.Stream) -> Handshake:
     head = events[0]
     if isinstance(head, Failed):
         if head.error.status != HTTPStatus.BAD_REQUEST:  # else it is most likely not HTTP at all
-            await _send(stream, _response(head.error.status, [], head.error.detail.encode()))
+            await _send(stream, refusal_of(head.error.status, [], head.error.detail.encode()))
         raise LinkClosed("no WebSocket handshake")
     assert isinstance(head, RequestHead), head
     key = _check(head)
@@ -100,7 +100,7 @@ async def receive_handshake(stream: trio.abc.Stream) -> Handshake:
             (b"Upgrade", b"websocket"),
             (b"Sec-WebSocket-Version", _VERSION),
         ]
-        await _send(stream, _response(HTTPStatus.UPGRADE_REQUIRED, headers, say))
+        await _send(stream, refusal_of(HTTPStatus.UPGRADE_REQUIRED, headers, say))
         raise LinkClosed("no WebSocket handshake")
     return Handshake(stream, head, key, parser.accept_upgrade())
 
@@ -177,14 +177,14 @@ class AcceptedWebSocket:
         if self._ended:
             raise LinkClosed("the WebSocket is closed")
         try:
-            data = await self._stream.receive_some(_RECEIVE)
+            data = await receive_when_ready(self._stream, _RECEIVE)
         except _BROKEN as error:
             self._ended = True
             raise LinkClosed("the connection broke") from error
         if not data:
             self._ended = True
             raise LinkClosed("the connection broke")
-        return bytes(data)
+        return data
 
     async def _end(self, farewell: bytes) -> None:
         """Send a close frame, which is the last, unless the client is gone or takes nothing."""
@@ -274,7 +274,8 @@ async def _send(stream: trio.abc.Stream, data: bytes) -> None:
         raise LinkClosed("the connection broke") from error
 
 
-def _response(status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> bytes:
+def refusal_of(status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> bytes:
+    """Return the HTTP response that refuses a handshake, whole."""
     fields = [*headers, (b"Content-Length", b"%d" % len(body)), (b"Connection", b"close")]
     lines = [b"HTTP/1.1 %d %b" % (status, HTTPStatus(status).phrase.encode())]
     lines += [b"%b: %b" % field for field in fields]
