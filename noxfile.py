@@ -153,7 +153,7 @@ def bench_smoke(session: nox.Session) -> None:
     """Run each scenario with tiny sizes: fails on errors, never on times."""
     install(session, "test,bench")
     session.run(
-        "python", "-m", "pytest", *(session.posargs or ["tests/bench"]), env={"WHOOK_TEST_BENCH": "1"}
+        "python", "-m", "pytest", *(session.posargs or ["tests/bench"]), env={"WHOOK_TEST_CLUSTER": "1"}
     )
 
 

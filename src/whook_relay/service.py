@@ -52,11 +52,11 @@ START_PATIENCE: Final = 10.0
 #: Seconds given to conductors to take leave.
 _TRUNKS_TIMEOUT: Final = 2.0
 _DRAINED: Final = "the relay has drained"
-#: Connections that wait to be accepted: what a slow core takes in the 10 s that a client waits. In a longer
-#: queue it would only take those that have given up.
-_BACKLOG: Final = 512
-#: Of these, how many may wait before clients are told when to come back. What does not fit into the queue
-#: hears nothing, and after 10 s of that asks a conductor, which costs five times what a handshake does.
+#: Connections that wait to be accepted. What does not fit into the queue hears nothing, and after 10 s of
+#: that asks a conductor, which costs five times what a handshake does.
+_BACKLOG: Final = 2048
+#: Of these, how many may wait before clients are told when to come back: if they waited longer, a slow core
+#: would only take those that have given up.
 _WAITING: Final = 256
 #: Connections beyond the capacity, for handshakes that will be answered with 503.
 _SPARE_CONNECTIONS: Final = 1_000

@@ -1,7 +1,7 @@
 """A bounded smoke of the scenarios about scale: that they run and lose nothing. It says nothing about times.
 
-Each starts whole clusters, so they run by `nox -s bench_smoke`, or with WHOOK_TEST_BENCH=1. A small storm is
-part of every run: tests/system/test_storm.py.
+Each starts whole clusters, so they run by `nox -s bench_smoke`, or with WHOOK_TEST_CLUSTER=1. A small storm
+is part of every run: tests/system/test_storm.py.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from bench import fan, report, tunnels
 
 pytestmark = [
     pytest.mark.timeout(180),
-    pytest.mark.skipif(not os.environ.get("WHOOK_TEST_BENCH"), reason="starts clusters: nox -s bench_smoke"),
+    pytest.mark.skipif(
+        not os.environ.get("WHOOK_TEST_CLUSTER"), reason="starts clusters: nox -s bench_smoke"
+    ),
 ]
 
 

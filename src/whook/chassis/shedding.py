@@ -2,8 +2,8 @@
 
 Whoever waits too long in a listener's queue gives up, and is served for nothing when its turn comes; one that
 does not even get into the queue (listen(2)) only hears silence. An answer that says when to come back takes
-35 µs, a twentieth of a tunnel's handshake. Called by `tcp.serve_tcp` after each connection that it has accepted; the relay
-uses it for its tunnels. Synchronous; it reads nothing of what a client sent.
+35 µs, a twentieth of a tunnel's handshake. Called by `tcp.serve_tcp` after each connection that it has
+accepted; the relay uses it for its tunnels. Synchronous; it reads nothing of what a client sent.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import Final
 
 import trio
 
-#: Connections turned away at most for one that is accepted: about as much work.
-BURST: Final = 16
+#: Connections turned away at most for one that is accepted: 2 ms, so that those who are served go on.
+BURST: Final = 64
 
 #: tcp(7), struct tcp_info of a listening socket: tcpi_unacked is the number of connections in its queue.
 _UNACKED: Final = struct.Struct("=24xI")
