@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from bench import suite
+from bench.process import BenchError
 
 
 def main(arguments: list[str]) -> int:
@@ -16,7 +17,11 @@ def main(arguments: list[str]) -> int:
     if not arguments:
         return suite.run()
     scenario, args = suite.parse(arguments)
-    sys.stdout.write(scenario.module().main(args) + "\n")
+    try:
+        sys.stdout.write(scenario.module().main(args) + "\n")
+    except BenchError as error:
+        sys.stderr.write("\n".join([f"bench: {error}", *getattr(error, "__notes__", ())]) + "\n")
+        return 1
     return 0
 
 

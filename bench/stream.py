@@ -32,6 +32,8 @@ ALLOWED = 16.0
 """MiB that a process may grow in the second half of a transfer: what allocators and collectors do."""
 PATIENCE = 120.0
 """Seconds without progress after which the transfer is given up."""
+START = 15.0
+"""Seconds in which the tunnel must be known."""
 BLOCK = 262_144
 
 
@@ -138,6 +140,20 @@ def running_path(stack: ExitStack, size: int, shape: str) -> Route:
     return Route(port, {**pids, "cli": cli.pid})
 
 
+def wait_route(port: int) -> None:
+    """Wait until the conductor has heard of the tunnel: the client may know of it earlier."""
+    ends = time.monotonic() + START
+    while True:
+        try:
+            download(port, 1)
+        except BenchError:
+            if time.monotonic() > ends:
+                raise
+            time.sleep(0.05)
+        else:
+            return
+
+
 def transfer(path: Route, direction: str, size: int) -> Transfer:
     """Carry so many bytes through one exchange."""
     before = {name: cpu_of(pid) for name, pid in path.pids.items()}
@@ -162,6 +178,7 @@ def run(size: int, rounds: int, shape: str = "clustered") -> list[Transfer]:
     found: list[Transfer] = []
     with ExitStack() as stack:
         path = running_path(stack, size, shape)
+        wait_route(path.port)
         for direction in DIRECTIONS:
             transfer(path, direction, min(size, 16 * MIB))  # once for code and buffers
         for turn in range(rounds):
