@@ -1,6 +1,6 @@
-"""A bounded run of each scenario about flow: it must end without an error, whatever its figures say.
+"""A bounded run of the scenarios about flow and cost: each must end without an error, whatever its figures.
 
-What needs a whole cluster runs only where clusters are tested at all (`nox -s cluster`).
+What takes longer runs only in `nox -s bench_smoke`, or with WHOOK_TEST_CLUSTER=1.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from bench import backlog, nginx, report, slow, stream, throughput
+from bench import backlog, history, idle, nginx, report, slow, stream, throughput
 from bench.report import Stored
 
 needs_cluster = pytest.mark.skipif(
-    not os.environ.get("WHOOK_TEST_CLUSTER"), reason="starts a cluster: set WHOOK_TEST_CLUSTER=1"
+    not os.environ.get("WHOOK_TEST_CLUSTER"), reason="takes some seconds: nox -s bench_smoke"
 )
 
 
@@ -78,3 +78,13 @@ def test_slow(results: Path) -> None:
         "resident memory",
         "latency of live webhooks",
     }
+
+
+@needs_cluster
+def test_history() -> None:
+    assert "embedded" in history.run("embedded", 2, 100, 0.2, 1)
+
+
+@needs_cluster
+def test_idle() -> None:
+    assert "relay alone" in idle.run(10)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 from tests.support.cluster import free_ports
 from tests.support.deadlines import DEADLINE
@@ -63,7 +64,7 @@ async def test_it_is_unready_until_the_database_is_there(
 
     async def reason() -> str:
         while not (found := daemon.readiness.evaluate().get("database")):
-            await trio.lowlevel.checkpoint()
+            await trio.testing.wait_all_tasks_blocked(0.01)
         return str(found)
 
     with trio.fail_after(DEADLINE):
