@@ -15,6 +15,7 @@ import trio
 from whook_cli.api import Reply, Unavailable, call, check_server
 from whook_cli.exits import Exit, ExitCode, UsageError
 from whook_cli.reachable import is_private
+from whook_cli.replies import check, decode
 from whook_cli.text import printable, shorten
 
 DEVICE_GRANT: Final = "urn:ietf:params:oauth:grant-type:device_code"
@@ -135,7 +136,7 @@ class AuthApi:
         reply = await _call("DELETE", f"{self.url}/v1/tokens/current", token=self.token)
         if reply.status == 401:
             return False
-        _check(reply)
+        check(reply)
         return True
 
     async def tokens(self) -> list[TokenRecord]:
@@ -181,7 +182,7 @@ class AuthApi:
 
     async def _ask(self, method: str, path: str, body: dict[str, object] | None = None) -> Reply:
         reply = await _call(method, f"{self.url}/v1/{path}", token=self.token, body=body)
-        _check(reply)
+        check(reply)
         return reply
 
 
@@ -228,27 +229,10 @@ async def _call(
         raise Exit(ExitCode.UNREACHABLE, str(error)) from None
 
 
-def _check(reply: Reply) -> None:
-    match reply.status:
-        case status if 200 <= status < 300:
-            return
-        case 401:
-            raise Exit(ExitCode.UNAUTHORIZED, f"the token is refused{reply.detail}", hint="run whook login")
-        case 403:
-            raise Exit(ExitCode.FORBIDDEN, f"not allowed{reply.detail}")
-        case status if 400 <= status < 500:
-            raise UsageError(f"refused{reply.detail or f' ({status})'}")
-        case status:
-            raise Exit(ExitCode.UNREACHABLE, f"the server answered {status}{reply.detail}")
-
-
 def _read(reply: Reply, kind: type[T]) -> T:
     if reply.status >= 400:
-        _check(reply)
-    try:
-        return msgspec.json.decode(reply.body, type=kind)
-    except msgspec.DecodeError:
-        raise Exit(ExitCode.UNREACHABLE, "the server answered something that is no whook API") from None
+        check(reply)
+    return decode(reply, kind)
 
 
 def _error(reply: Reply) -> _OAuthError:

@@ -10,12 +10,14 @@ from urllib.parse import quote
 
 import msgspec
 
-from whook_cli.api import Calls, Reply, Unavailable
+from whook_cli.api import Calls, Unavailable
 from whook_cli.exits import Exit, ExitCode, UsageError
+from whook_cli.replies import check, decode
 
 PAGE: Final = 1_000
 """Entries asked for at once: as many as the server gives."""
-_KNOWN: Final = frozenset({"unknown-relay", "unknown-tunnel"})
+_THINGS: Final = frozenset({"unknown-relay", "unknown-tunnel"})
+_FORBIDDEN: Final = "an admin gets one with whook tokens create NAME --scope admin"
 
 T = TypeVar("T")
 
@@ -99,10 +101,6 @@ class _Relays(msgspec.Struct):
     relays: list[Relay]
 
 
-class _Problem(msgspec.Struct):
-    type: str = ""
-
-
 @dataclass(frozen=True, slots=True)
 class AdminApi:
     """The operators' part of a server's API. All raise `Exit`."""
@@ -148,11 +146,8 @@ class AdminApi:
             reply = await self.calls.call(method, url, token=self.token, params=params)
         except Unavailable as error:
             raise Exit(ExitCode.UNREACHABLE, str(error)) from None
-        _check(reply)
-        try:
-            return msgspec.json.decode(reply.body, type=kind)
-        except msgspec.DecodeError:
-            raise Exit(ExitCode.UNREACHABLE, "the server answered something that is no whook API") from None
+        check(reply, things=_THINGS, no_api="is older than this client", forbidden=_FORBIDDEN)
+        return decode(reply, kind)
 
 
 def _page(after: str, limit: int) -> list[tuple[str, str]]:
@@ -164,30 +159,3 @@ def _part(text: str) -> str:
     if text in ("", ".", ".."):
         raise UsageError(f"{text!r} is no id")
     return quote(text, safe="")
-
-
-def _check(reply: Reply) -> None:
-    said = reply.detail.removeprefix(": ")
-    match reply.status:
-        case status if 200 <= status < 300:
-            return
-        case 401:
-            raise Exit(ExitCode.UNAUTHORIZED, f"the token is refused{reply.detail}", hint="run whook login")
-        case 403:
-            hint = "an admin gets one with whook tokens create NAME --scope admin"
-            raise Exit(ExitCode.FORBIDDEN, f"not allowed{reply.detail}", hint=hint)
-        case 404 if _slug(reply) in _KNOWN:
-            raise Exit(ExitCode.NOT_FOUND, said or "there is none")
-        case 404 | 405:
-            raise Exit(ExitCode.UNREACHABLE, "this is no whook API, or its server is older than this client")
-        case status if 400 <= status < 500:
-            raise UsageError(f"refused{reply.detail or f' ({status})'}")
-        case status:
-            raise Exit(ExitCode.UNREACHABLE, f"the server answered {status}{reply.detail}")
-
-
-def _slug(reply: Reply) -> str:
-    try:
-        return msgspec.json.decode(reply.body[:65_536], type=_Problem).type.rpartition(":")[2]
-    except msgspec.DecodeError:
-        return ""

@@ -14,7 +14,8 @@ from urllib.parse import quote
 import msgspec
 
 from whook_cli.api import Calls, Reply, Unavailable, open_calls
-from whook_cli.exits import Exit, ExitCode, UsageError
+from whook_cli.exits import Exit, ExitCode
+from whook_cli.replies import check, decode
 
 PAGE: Final = 200
 """Events asked for at once."""
@@ -24,6 +25,8 @@ PATIENCE: Final = 60.0
 """Seconds for the answer to what takes long: a wait, a large body, a thousand replays."""
 
 Pairs = list[tuple[str, str]]
+_THINGS: Final = frozenset({"unknown-project", "unknown-event"})
+
 T = TypeVar("T")
 
 
@@ -127,10 +130,6 @@ class Followed(msgspec.Struct):
 
     events: list[Event]
     next: int
-
-
-class _Problem(msgspec.Struct):
-    type: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -285,33 +284,9 @@ def _project(name: str) -> str:
 
 
 def _check(reply: Reply) -> None:
-    match reply.status:
-        case status if 200 <= status < 300:
-            return
-        case 401:
-            raise Exit(ExitCode.UNAUTHORIZED, f"the token is refused{reply.detail}", hint="run whook login")
-        case 403:
-            raise Exit(ExitCode.FORBIDDEN, f"not allowed{reply.detail}")
-        case 404 | 405 if _slug(reply) not in ("unknown-project", "unknown-event"):
-            raise Exit(ExitCode.UNREACHABLE, "this is no whook API, or its server keeps no history")
-        case 404 | 410:
-            raise Exit(ExitCode.NOT_FOUND, reply.detail.removeprefix(": ") or "there is no such event")
-        case status if 400 <= status < 500:
-            raise UsageError(f"refused{reply.detail or f' ({status})'}")
-        case status:
-            raise Exit(ExitCode.UNREACHABLE, f"the server answered {status}{reply.detail}")
-
-
-def _slug(reply: Reply) -> str:
-    try:
-        return msgspec.json.decode(reply.body[:65_536], type=_Problem).type.rpartition(":")[2]
-    except msgspec.DecodeError:
-        return ""
+    check(reply, things=_THINGS, no_api="keeps no history")
 
 
 def _read(reply: Reply, kind: type[T]) -> T:
     _check(reply)
-    try:
-        return msgspec.json.decode(reply.body, type=kind)
-    except msgspec.DecodeError:
-        raise Exit(ExitCode.UNREACHABLE, "the server answered something that is no whook API") from None
+    return decode(reply, kind)
