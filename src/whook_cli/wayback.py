@@ -17,10 +17,10 @@ from enum import Enum
 
 from whook_cli.api import Grant
 
-PATIENCE = 4
+PATIENCE = 3
 """Times that a relay which refuses connections is tried again before the API is asked. With the backoff that
-takes 4 s in the mean and less than 8: a process that restarts on a machine with other work is back by then,
-and if it is not, its clients do not ask for other relays all at once."""
+takes 2 s in the mean and less than 4: a process that restarts is back by then, and if it is not, its clients
+do not ask for other relays all at once."""
 LEAST = 60.0
 """Seconds that a token must still be good for: less is not worth a tunnel."""
 BUSY = b":problem:busy"
