@@ -101,7 +101,7 @@ def _curves(axes: Any, members: list[Series]) -> None:
         axes.yaxis.set_major_formatter("{x:g}")
     else:
         axes.set_xlabel(members[0].x)
-        axes.set_ylim(0, 1.08 * max(y for series in members for _, y in series.points))
+        axes.set_ylim(0, 1.08 * max(y for series in members for _, y in series.points) or 1)
     _legend(axes, len(members))
 
 
@@ -121,7 +121,7 @@ def _lines(axes: Any, members: list[Figure], axis: str) -> None:
     axes.minorticks_off()
     axes.set_xlabel(axis)
     axes.set_ylabel(members[0].unit)
-    axes.set_ylim(0, 1.08 * max(max(f.rounds) for f in members))
+    axes.set_ylim(0, 1.08 * max(max(f.rounds) for f in members) or 1)
     _legend(axes, len(others))
 
 
